@@ -1,0 +1,134 @@
+"""What a client may ask for, as values: the same for every transport.
+
+The models validate what comes from outside; an unknown key is refused rather than ignored, because
+a misspelt option that silently does nothing is the worst answer. `wire.requests` turns a failed
+validation into `invalid_payload` with the field's name.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+Backend = Literal["headless", "tmux", "api"]
+PermissionMode = Literal["default", "manual", "acceptEdits", "plan", "auto", "dontAsk", "bypassPermissions"]
+
+
+def _storable(text: str) -> str:
+    # A lone surrogate can be neither stored nor sent as UTF-8; NUL would end an argument of the CLI.
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        raise ValueError("is not valid Unicode") from e
+    return text
+
+
+def _plain(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain NUL")
+    return _storable(text)
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+Argument = Annotated[str, AfterValidator(_plain)]
+
+
+class Command(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class StartOptions(Command):
+    """How a session is run; what is None takes the configuration's default."""
+
+    backend: Backend | None = None
+    model: Argument | None = None
+    cwd: Argument | None = None
+    permission_mode: PermissionMode | None = None
+    system_prompt: Argument | None = None
+    append_system_prompt: Argument | None = None
+    allowed_tools: list[Argument] | None = None
+    disallowed_tools: list[Argument] | None = None
+    mcp_config: dict[str, Any] | Argument | None = None
+    add_dirs: list[Argument] | None = None
+    resume: Argument | None = None
+
+
+class StartSession(StartOptions):
+    name: str
+
+    def options(self) -> StartOptions:
+        return StartOptions.model_validate(self.model_dump(exclude={"name"}))
+
+
+class NameSession(Command):
+    """`stop` and `delete` of the lobby."""
+
+    name: str
+
+
+class ListSessions(Command):
+    pass
+
+
+class After(Command):
+    epoch: str
+    seq: Annotated[int, Field(ge=0)]
+
+
+class JoinSession(Command):
+    start: StartOptions | None = None
+    after: After | None = None
+    turns: Annotated[int, Field(ge=0, le=1000)] = 20
+
+
+class Attachment(Command):
+    name: Argument
+    media_type: Argument
+    data: str
+
+
+class SubmitPrompt(Command):
+    prompt: Text | None = None
+    id: Annotated[Text, Field(min_length=1, max_length=255)] | None = None
+    mode: Literal["queue", "steer"] = "queue"
+    attachments: list[Attachment] = []
+    command: Text | None = None
+
+
+class InterruptTurn(Command):
+    pass
+
+
+class CancelTurn(Command):
+    turn: str
+
+
+class AnswerRequest(Command):
+    request: str
+    decision: Literal["allow", "deny"]
+    input: dict[str, Any] | None = None
+    suggestions: list[int] = []
+    message: Text | None = None
+    interrupt: bool = False
+
+
+class ReadHistory(Command):
+    before: str | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 50
+
+
+class ConfigureSession(Command):
+    model: Argument | None = None
+    permission_mode: PermissionMode | None = None
+
+
+class RestartSession(Command):
+    pass
+
+
+class StopSession(Command):
+    pass

@@ -1,0 +1,198 @@
+"""Every error a caller can meet, in one tree.
+
+`BridgeError` carries a wire code of `spec/errors.json` and details that go to the client as they are;
+its text is made from attributes, so that a caller can match on facts instead of on prose.
+Errors of the operator's side (`SetupError`) never reach a wire: they end the command with a sentence.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class BridgeError(Exception):
+    """The root. `code` is the wire's `reason`, `details` stand beside it in the answer."""
+
+    code: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str = "", **details: Any) -> None:
+        super().__init__(message)
+        self.message = message or "The bridge met an error of its own."
+        self.details = details
+
+    def __str__(self) -> str:
+        return self.message
+
+    def as_payload(self) -> dict[str, Any]:
+        """The error object of the contract: `{reason, message, …details}`."""
+        return {"reason": self.code, "message": self.message, **self.details}
+
+
+class InternalError(BridgeError):
+    code = "internal"
+    retryable = True
+
+
+class Unauthorized(BridgeError):
+    code = "unauthorized"
+
+    def __init__(self) -> None:
+        super().__init__("This needs a valid token.")
+
+
+class Forbidden(BridgeError):
+    code = "forbidden"
+
+    def __init__(self, scope: str, message: str = "") -> None:
+        super().__init__(message or f"This token lacks the scope {scope!r}.", scope=scope)
+
+
+class SessionNotFound(BridgeError):
+    code = "session_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no session {name!r}; join with `start` to create it.", name=name)
+
+
+class SessionExists(BridgeError):
+    code = "session_exists"
+
+    def __init__(self, name: str, differing: list[str]) -> None:
+        options = ", ".join(differing)
+        super().__init__(
+            f"Session {name!r} exists with other options ({options}).", name=name, differing=differing
+        )
+
+
+class InvalidName(BridgeError):
+    code = "invalid_name"
+
+    def __init__(self, name: object) -> None:
+        super().__init__(
+            "A name is 1 to 64 letters, digits, '-' or '_', and begins with a letter or digit.",
+            name=name if isinstance(name, str) else repr(name),
+        )
+
+
+class InvalidPayload(BridgeError):
+    code = "invalid_payload"
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}" if field else problem, field=field)
+
+
+class PromptEmpty(BridgeError):
+    code = "prompt_empty"
+
+    def __init__(self) -> None:
+        super().__init__("The prompt has no text.")
+
+
+class PromptTooLarge(BridgeError):
+    code = "prompt_too_large"
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"The prompt has {size} bytes; the limit is {limit}.", size=size, limit=limit)
+
+
+class PromptRejected(BridgeError):
+    code = "prompt_rejected"
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what} cannot be sent: {why}", what=what, why=why)
+
+
+class QueueFull(BridgeError):
+    code = "queue_full"
+    retryable = True
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} prompts are already waiting.", limit=limit)
+
+
+class TurnNotFound(BridgeError):
+    code = "turn_not_found"
+
+    def __init__(self, turn: str, message: str = "") -> None:
+        super().__init__(message or f"There is no such queued turn: {turn}.", turn=turn)
+
+
+class RequestClosed(BridgeError):
+    code = "request_closed"
+
+    def __init__(self, request: str, outcome: str | None = None, by: str | None = None) -> None:
+        said = f"was closed: {outcome} by {by or 'the terminal'}" if outcome else "is not open"
+        super().__init__(f"Request {request} {said}.", request=request, outcome=outcome, by=by)
+
+
+class SessionFailed(BridgeError):
+    code = "session_failed"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"Session {name!r} has failed ({why}); restart it to go on.", name=name, why=why)
+
+
+class SessionStopped(BridgeError):
+    code = "session_stopped"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Session {name!r} is stopped; start it to go on.", name=name)
+
+
+class TooManySessions(BridgeError):
+    code = "too_many_sessions"
+    retryable = True
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The bridge already runs its {limit} sessions.", limit=limit)
+
+
+class BackendUnavailable(BridgeError):
+    code = "backend_unavailable"
+
+    def __init__(self, backend: str, remedy: str) -> None:
+        super().__init__(f"The backend {backend!r} cannot run here: {remedy}", backend=backend, remedy=remedy)
+
+
+class BudgetExceeded(BridgeError):
+    code = "budget_exceeded"
+
+
+class RateLimited(BridgeError):
+    code = "rate_limited"
+    retryable = True
+
+
+class BinaryNotSupported(BridgeError):
+    code = "binary_not_supported"
+
+
+class WireError(Exception):
+    """A frame that the protocol does not allow: the connection is closed, nothing is answered."""
+
+
+class SetupError(Exception):
+    """What keeps the command from running, with what to do about it; `exit_code` is the command's."""
+
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem}\n{self.remedy}" if self.remedy else self.problem
+
+
+class TmuxError(Exception):
+    """tmux could not be asked, or refused: says nothing about whether a session lives."""
+
+
+class BackendError(Exception):
+    """A backend could not do what it was told; its text is fit for `turn_finished.error`."""
+
+
+class JournalError(Exception):
+    """The journal could not be opened, read or written."""

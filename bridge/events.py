@@ -1,0 +1,288 @@
+"""The facts a session publishes, and the views (`Session`, `Turn`, `Request`) they carry.
+
+Facts are named `NounVerbed`; `event` is their name on the wire. Their JSON is `wire.views`' concern.
+All of it is immutable and shared between subscribers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NewType
+
+SessionName = NewType("SessionName", str)
+TurnId = NewType("TurnId", str)
+RequestId = NewType("RequestId", str)
+Seq = NewType("Seq", int)
+Epoch = NewType("Epoch", str)
+
+BlockKind = Literal["text", "thinking"]
+Source = Literal["client", "terminal"]
+RequestKind = Literal["permission", "question", "plan"]
+Outcome = Literal["allowed", "denied", "withdrawn", "expired"]
+TurnStatus = Literal["queued", "running", "completed", "interrupted", "failed", "cancelled", "unknown"]
+SessionState = Literal["starting", "idle", "busy", "waiting", "restarting", "stopped", "failed", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens, as the Messages API counts them."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    cache_read_input_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cache_creation_input_tokens + other.cache_creation_input_tokens,
+            self.cache_read_input_tokens + other.cache_read_input_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TurnError:
+    """Why a turn failed. `status` is the API's HTTP status where there was one."""
+
+    code: str
+    message: str
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One numbered piece of a turn: text or thinking."""
+
+    block: int
+    kind: BlockKind
+    text: str
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolBlock:
+    """One tool call of a turn; `output` is None while it runs, and whole when it has finished."""
+
+    block: int
+    tool: str
+    name: str
+    input: dict[str, Any]
+    output: str | None = None
+    is_error: bool = False
+    parent: str | None = None
+    kind: ClassVar[str] = "tool"
+
+
+AnyBlock = Block | ToolBlock
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    id: TurnId
+    prompt: str
+    author: str | None
+    source: Source
+    status: TurnStatus
+    queued_at: float
+    key: str | None = None
+    text: str = ""
+    blocks: tuple[AnyBlock, ...] = ()
+    error: TurnError | None = None
+    usage: Usage | None = None
+    cost_usd: float | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A question to a person that holds its turn until somebody answers."""
+
+    id: RequestId
+    kind: RequestKind
+    turn: TurnId
+    tool: str
+    input: dict[str, Any]
+    suggestions: tuple[dict[str, Any], ...]
+    opened_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Which signal decided the state, and when it came; the wire says it as an age."""
+
+    signal: str
+    seen_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    name: SessionName
+    backend: str
+    state: SessionState
+    evidence: Evidence
+    model: str | None
+    cwd: str
+    permission_mode: str
+    conversation: str | None
+    attach: str | None
+    started_at: float | None
+    turns: int
+    restarts: int
+    viewers: int
+    usage: Usage
+    cost_usd: float
+    node: str
+    reason: str | None = None
+    """Why the state is `failed` or `unknown`, for a person."""
+
+
+# --- facts of one session, in the order a turn meets them ---------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TurnQueued:
+    turn: TurnId
+    key: str | None
+    prompt: str
+    author: str | None
+    position: int
+    event: ClassVar[str] = "turn_queued"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStarted:
+    turn: TurnId
+    prompt: str
+    author: str | None
+    source: Source
+    event: ClassVar[str] = "turn_started"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSteered:
+    turn: TurnId
+    prompt: str
+    author: str | None
+    event: ClassVar[str] = "steered"
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaAdded:
+    """Preview text: appended, never corrected; what replaces it is `BlockFinished` or `BlockDiscarded`."""
+
+    turn: TurnId
+    block: int
+    kind: BlockKind
+    text: str
+    parent: str | None = None
+    event: ClassVar[str] = "delta"
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDiscarded:
+    turn: TurnId
+    block: int
+    event: ClassVar[str] = "discard"
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFinished:
+    turn: TurnId
+    block: int
+    kind: BlockKind
+    text: str
+    parent: str | None = None
+    event: ClassVar[str] = "block"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolStarted:
+    turn: TurnId
+    block: int
+    tool: str
+    name: str
+    input: dict[str, Any]
+    parent: str | None = None
+    event: ClassVar[str] = "tool_started"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFinished:
+    """`output` is whole here; the wire cuts it and says so."""
+
+    turn: TurnId
+    tool: str
+    output: str
+    is_error: bool
+    parent: str | None = None
+    event: ClassVar[str] = "tool_finished"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOpened:
+    request: Request
+    event: ClassVar[str] = "request_opened"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAnswered:
+    """A request is closed, whoever or whatever closed it (`request_closed` on the wire)."""
+
+    request: RequestId
+    outcome: Outcome
+    by: str | None
+    event: ClassVar[str] = "request_closed"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFinished:
+    turn: TurnId
+    status: TurnStatus
+    text: str
+    error: TurnError | None
+    usage: Usage | None
+    cost_usd: float | None
+    duration_ms: int
+    event: ClassVar[str] = "turn_finished"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionChanged:
+    session: Session
+    event: ClassVar[str] = "session_changed"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDeleted:
+    name: SessionName
+    event: ClassVar[str] = "session_deleted"
+
+
+Event = (
+    TurnQueued
+    | TurnStarted
+    | PromptSteered
+    | DeltaAdded
+    | BlockDiscarded
+    | BlockFinished
+    | ToolStarted
+    | ToolFinished
+    | RequestOpened
+    | RequestAnswered
+    | TurnFinished
+    | SessionChanged
+    | SessionDeleted
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything a joining client needs: the answer of a join, before numbering is added."""
+
+    session: Session
+    turns: tuple[Turn, ...] = ()
+    open_turn: Turn | None = None
+    queue: tuple[Turn, ...] = ()
+    requests: tuple[Request, ...] = field(default=())

@@ -1,0 +1,1 @@
+"""Sessions: their state machine, their task, their journal, and what runs them."""

@@ -1,0 +1,112 @@
+"""The port between a session and whatever runs it.
+
+One `Backend` object serves one session for as long as the bridge runs; processes come and go below it,
+each a `generation`. What a backend sees, it says through the `Sink` it was built with, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+from bridge.commands import StartOptions
+from bridge.events import RequestId, SessionName, TurnId
+from bridge.signals import Signal
+
+Checkpoint = dict[str, Any]
+"""A backend's own place in its input, as JSON: all that was said before it has been taken in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Signals that came together, with the generation they belong to.
+
+    `checkpoint` is given where the backend could begin again right after these signals without losing
+    anything; it is journaled in one transaction with what they made known.
+    """
+
+    generation: int
+    signals: tuple[Signal, ...]
+    checkpoint: Checkpoint | None = None
+
+
+Sink = Callable[[Batch], None]
+"""Never blocks, never raises; called on the event loop."""
+
+
+class Liveness(Enum):
+    ALIVE = "alive"
+    GONE = "gone"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What one process is to be: `resume` picks up `conversation`, else it is begun under that id."""
+
+    name: SessionName
+    generation: int
+    conversation: str
+    resume: bool
+    options: StartOptions
+    """Resolved: `cwd` and `permission_mode` are set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A person's answer to a request. `suggestions` are the chosen ones, as the request offered them."""
+
+    allow: bool
+    input: dict[str, Any]
+    suggestions: tuple[dict[str, Any], ...] = field(default=())
+    message: str | None = None
+    interrupt: bool = False
+
+
+class Backend(Protocol):
+    """Every method may raise `BackendError` or `TmuxError`; all but `close` have deadlines of their own."""
+
+    @property
+    def attach(self) -> str | None:
+        """The exact command a person types to attach, None where there is nothing to attach to."""
+        ...
+
+    @property
+    def pid(self) -> int | None: ...
+
+    async def start(self, launch: Launch) -> None:
+        """Start a process, ending whatever the session had before. Returns once it runs; `ProcessReady`
+        or `ProcessExited` follows through the sink."""
+        ...
+
+    async def adopt(self, launch: Launch, checkpoint: Checkpoint | None) -> Liveness:
+        """Take up the process of this generation where an earlier bridge left it, if it lives.
+
+        ALIVE: everything since `checkpoint` follows through the sink, then `ProcessReady`.
+        GONE: what it said before it died follows, then nothing. UNKNOWN: ask again later; nothing changed.
+        """
+        ...
+
+    async def send_prompt(self, turn: TurnId, prompt: str) -> None:
+        """Hand over a prompt under the identity `turn`; the same identity twice runs once."""
+        ...
+
+    async def interrupt(self) -> None: ...
+
+    async def answer(self, request: RequestId, answer: Answer) -> None: ...
+
+    async def configure(self, model: str | None, permission_mode: str | None) -> None: ...
+
+    async def stop(self) -> None:
+        """End the process and wait until it is gone; the conversation stays. Safe to repeat."""
+        ...
+
+    async def detach(self) -> None:
+        """Let go without touching the process: what a stopping bridge does."""
+        ...
+
+    async def delete(self) -> None:
+        """After `stop`: remove the files it kept."""
+        ...

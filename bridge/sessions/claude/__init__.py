@@ -1,0 +1,1 @@
+"""What is known about the `claude` CLI: its launch line, its environment, its formats."""

@@ -1,0 +1,173 @@
+"""What a backend saw happen: the inputs of `sessions.core` that come from Claude's side.
+
+The same vocabulary for every backend, so that the core cannot know which one it has. A backend
+numbers the blocks of a turn; replaying a signal that was already taken in changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bridge.events import BlockKind, RequestId, RequestKind, TurnError, TurnId, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessReady:
+    """The process answers: prompts may be sent. `busy` where it was adopted in the middle of a turn."""
+
+    model: str | None = None
+    permission_mode: str | None = None
+    busy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessExited:
+    """The process is gone. `code` is its exit status, negative for a signal, None where unknown."""
+
+    code: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LivenessLost:
+    """Nobody can tell whether the process lives (tmux cannot be asked, for one)."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationNamed:
+    """The conversation's id, at first and whenever it changes."""
+
+    conversation: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsSeen:
+    """What the process says it runs with; None where it said nothing of it."""
+
+    model: str | None = None
+    permission_mode: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSeen:
+    """Claude acknowledged the prompt that we sent under this turn's id."""
+
+    turn: TurnId
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTyped:
+    """A turn began that no client asked for: a person typed, or Claude went on by itself."""
+
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamActive:
+    """The model answers: from here on the turn is never sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextArrived:
+    block: int
+    kind: BlockKind
+    text: str
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDropped:
+    """The upstream began again: what was previewed of this block is void."""
+
+    block: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSettled:
+    """The block's final text. `message` tells blocks of one answer from those of the next."""
+
+    block: int
+    kind: BlockKind
+    text: str
+    message: str
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalled:
+    block: int
+    tool: str
+    name: str
+    input: dict[str, Any]
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolAnswered:
+    tool: str
+    output: str
+    is_error: bool
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerNeeded:
+    """Claude asks a person. `tool_use` is the tool call it concerns, where known."""
+
+    request: RequestId
+    kind: RequestKind
+    tool: str
+    input: dict[str, Any]
+    suggestions: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerMoot:
+    """Claude no longer waits for this answer."""
+
+    request: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRetrying:
+    """The API refused or broke; Claude tries again by itself."""
+
+    attempt: int
+    limit: int
+    delay_ms: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnded:
+    """The end, as Claude tells it. `text` is used where no block carried it. `cost_usd` is this turn's."""
+
+    status: Literal["completed", "interrupted", "failed"]
+    text: str | None
+    error: TurnError | None = None
+    usage: Usage | None = None
+    cost_usd: float | None = None
+
+
+Signal = (
+    ProcessReady
+    | ProcessExited
+    | LivenessLost
+    | ConversationNamed
+    | SettingsSeen
+    | PromptSeen
+    | PromptTyped
+    | UpstreamActive
+    | TextArrived
+    | BlockDropped
+    | BlockSettled
+    | ToolCalled
+    | ToolAnswered
+    | AnswerNeeded
+    | AnswerMoot
+    | UpstreamRetrying
+    | TurnEnded
+)
