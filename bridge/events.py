@@ -52,12 +52,16 @@ class TurnError:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One numbered piece of a turn: text or thinking."""
+    """One numbered piece of a turn: text or thinking.
+
+    `message` tells the blocks of one answer from those of the next; kept, but not on the wire.
+    """
 
     block: int
     kind: BlockKind
     text: str
     parent: str | None = None
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class ToolBlock:
     output: str | None = None
     is_error: bool = False
     parent: str | None = None
+    message: str = ""
     kind: ClassVar[str] = "tool"
 
 

@@ -72,9 +72,12 @@ class UpstreamActive:
 
 @dataclass(frozen=True, slots=True)
 class TextArrived:
+    """Preview text. `message` tells blocks of one answer from those of the next."""
+
     block: int
     kind: BlockKind
     text: str
+    message: str = ""
     parent: str | None = None
 
 
@@ -87,12 +90,12 @@ class BlockDropped:
 
 @dataclass(frozen=True, slots=True)
 class BlockSettled:
-    """The block's final text. `message` tells blocks of one answer from those of the next."""
+    """The block's final text."""
 
     block: int
     kind: BlockKind
     text: str
-    message: str
+    message: str = ""
     parent: str | None = None
 
 
@@ -102,6 +105,7 @@ class ToolCalled:
     tool: str
     name: str
     input: dict[str, Any]
+    message: str = ""
     parent: str | None = None
 
 
