@@ -1,0 +1,124 @@
+"""What the journal keeps, and the operations that change it: plain values, no I/O.
+
+The core builds operations, the actor hands them to the journal, the journal alone turns them into SQL.
+Each operation says what is true from now on, so that applying it a second time changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bridge.commands import StartOptions
+from bridge.events import AnyBlock, Outcome, Request, RequestId, SessionName, SessionState, Turn, TurnId, Usage
+
+TurnPhase = Literal["queued", "sending", "sent", "seen", "active", "finished"]
+"""How far a turn got on its way to Claude: what a restart may do with it depends on nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    name: SessionName
+    backend: str
+    options: StartOptions
+    conversation: str | None
+    model: str | None
+    permission_mode: str
+    generation: int
+    checkpoint: dict[str, Any] | None
+    state: SessionState
+    reason: str | None
+    started_at: float | None
+    created_at: float
+    restarts: int
+    turns: int
+    usage: Usage
+    cost_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRecord:
+    turn: Turn
+    phase: TurnPhase
+    number: int
+    """Its place among the turns of its session."""
+    generation: int | None = None
+    """The generation it was last sent to, None while it waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSession:
+    record: SessionRecord
+    open_turns: tuple[TurnRecord, ...] = ()
+    """Not finished, in order, with their blocks."""
+    requests: tuple[Request, ...] = ()
+    """Open ones, the oldest first."""
+
+
+# --- operations ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SaveSession:
+    """The whole record of a session; creates it where there is none."""
+
+    record: SessionRecord
+
+
+@dataclass(frozen=True, slots=True)
+class SaveTurn:
+    """The whole record of a turn but for its blocks, which stay as they are. The session must be known.
+
+    `prompt` is kept as the first `SaveTurn` said it: it may be a megabyte, and never changes. A `key`
+    that another turn of the session has is refused.
+    """
+
+    session: SessionName
+    record: TurnRecord
+
+
+@dataclass(frozen=True, slots=True)
+class SaveBlock:
+    """One block of a known turn; replaces the block of the same number."""
+
+    session: SessionName
+    turn: TurnId
+    block: AnyBlock
+
+
+@dataclass(frozen=True, slots=True)
+class SaveRequest:
+    """The request is open, from now on, whatever was said of it before. The session must be known."""
+
+    session: SessionName
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRequest:
+    """The request is closed; where it was closed already, or never opened, nothing changes."""
+
+    session: SessionName
+    id: RequestId
+    outcome: Outcome
+    by: str | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class MoveCheckpoint:
+    """A backend's place in the input of one generation; ignored where a later generation is recorded."""
+
+    session: SessionName
+    generation: int
+    checkpoint: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteSession:
+    """The session and everything that belongs to it; where there is none, nothing changes."""
+
+    name: SessionName
+
+
+Op = SaveSession | SaveTurn | SaveBlock | SaveRequest | CloseRequest | MoveCheckpoint | DeleteSession
