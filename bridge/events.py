@@ -102,7 +102,10 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A question to a person that holds its turn until somebody answers."""
+    """A question to a person that holds its turn until somebody answers.
+
+    `tool` is the tool's name, `call` the id of the call (`tool` of `tool_started`) where it is known.
+    """
 
     id: RequestId
     kind: RequestKind
@@ -111,6 +114,7 @@ class Request:
     input: dict[str, Any]
     suggestions: tuple[dict[str, Any], ...]
     opened_at: float
+    call: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,13 +119,14 @@ class ToolAnswered:
 
 @dataclass(frozen=True, slots=True)
 class AnswerNeeded:
-    """Claude asks a person. `tool_use` is the tool call it concerns, where known."""
+    """Claude asks a person. `tool` is the tool's name, `call` the id of the call where known."""
 
     request: RequestId
     kind: RequestKind
     tool: str
     input: dict[str, Any]
     suggestions: tuple[dict[str, Any], ...] = ()
+    call: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

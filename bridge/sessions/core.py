@@ -1,0 +1,616 @@
+"""One session's state machine: inputs in, events and effects out. No I/O, no clock, no tasks.
+
+Callers feed it what clients ask (`submit`, `interrupt`, …) and what the backend saw (`observe`), with
+the time as an argument, and get back what to journal and publish (`Event`, `TurnAdvanced`) and what to
+do (`Effect`), in order. It never asks back. Refusals are raised before anything has changed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+from bridge.commands import AnswerRequest, StartOptions, SubmitPrompt
+from bridge.errors import (
+    InvalidPayload,
+    PromptEmpty,
+    PromptRejected,
+    PromptTooLarge,
+    QueueFull,
+    RequestClosed,
+    SessionFailed,
+    SessionStopped,
+    TurnNotFound,
+)
+from bridge.events import (
+    Event,
+    Evidence,
+    Outcome,
+    Request,
+    RequestAnswered,
+    RequestId,
+    RequestOpened,
+    Session,
+    SessionChanged,
+    SessionName,
+    SessionState,
+    Snapshot,
+    Turn,
+    TurnError,
+    TurnFinished,
+    TurnId,
+    TurnQueued,
+    TurnStarted,
+    TurnStatus,
+    Usage,
+)
+from bridge.sessions.effects import (
+    Output,
+    PlanRestart,
+    SendAnswer,
+    SendInterrupt,
+    SendPrompt,
+    StartProcess,
+    StopProcess,
+    TurnAdvanced,
+    TurnPhase,
+)
+from bridge.sessions.turns import OpenTurn
+from bridge.signals import (
+    AnswerMoot,
+    AnswerNeeded,
+    BlockDropped,
+    BlockSettled,
+    ConversationNamed,
+    LivenessLost,
+    ProcessExited,
+    ProcessReady,
+    PromptSeen,
+    PromptTyped,
+    SettingsSeen,
+    Signal,
+    TextArrived,
+    ToolAnswered,
+    ToolCalled,
+    TurnEnded,
+    UpstreamActive,
+    UpstreamRetrying,
+)
+
+
+class Phase(Enum):
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+    RESTARTING = "restarting"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+_HALTED = {Phase.STOPPED, Phase.FAILED}
+_DOWN = {Phase.RESTARTING, Phase.UNKNOWN, *_HALTED}
+
+EDGES: dict[Phase, set[Phase]] = {
+    Phase.STARTING: {Phase.IDLE, Phase.BUSY, *_DOWN},
+    Phase.IDLE: {Phase.BUSY, *_DOWN},
+    Phase.BUSY: {Phase.IDLE, *_DOWN},
+    Phase.RESTARTING: {Phase.IDLE, Phase.BUSY, Phase.UNKNOWN, *_HALTED},
+    Phase.UNKNOWN: {Phase.IDLE, Phase.BUSY, Phase.RESTARTING, *_HALTED},
+    Phase.STOPPED: {Phase.STARTING},
+    Phase.FAILED: {Phase.STARTING, Phase.STOPPED},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    max_queue: int = 1000
+    max_prompt_bytes: int = 1024 * 1024
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is known of a session beside its phase and its turns; the journal keeps all of it."""
+
+    name: SessionName
+    backend: str
+    options: StartOptions
+    node: str
+    model: str | None = None
+    permission_mode: str = "default"
+    conversation: str | None = None
+    attach: str | None = None
+    generation: int = 0
+    started_at: float | None = None
+    created_at: float = 0.0
+    restarts: int = 0
+    turns: int = 0
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: float = 0.0
+    reason: str | None = None
+
+
+class SessionCore:
+    """See the module. `phase` has one writer, `_to`."""
+
+    def __init__(self, facts: Facts, limits: Limits, evidence: Evidence) -> None:
+        self.facts = facts
+        self.phase = Phase.STOPPED
+        self.open: OpenTurn | None = None
+        self.queue: deque[Turn] = deque()
+        self.requests: dict[RequestId, Request] = {}
+        self._limits = limits
+        self._evidence = evidence
+        self._open_phase = TurnPhase.QUEUED
+        self._answering: dict[RequestId, tuple[Outcome, str | None]] = {}
+        self.finished = 0
+        """Turns finished since this object was made: shows a reader of the journal that it was overtaken."""
+
+    # --- views ------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> SessionState:
+        if self.phase is Phase.BUSY and self.requests:
+            return "waiting"
+        return self.phase.value
+
+    def session(self) -> Session:
+        f = self.facts
+        return Session(
+            name=f.name,
+            backend=f.backend,
+            state=self.state,
+            evidence=self._evidence,
+            model=f.model,
+            cwd=f.options.cwd or "",
+            permission_mode=f.permission_mode,
+            conversation=f.conversation,
+            attach=f.attach if self.phase not in _HALTED else None,
+            started_at=f.started_at,
+            turns=f.turns,
+            restarts=f.restarts,
+            viewers=0,
+            usage=f.usage,
+            cost_usd=f.cost_usd,
+            node=f.node,
+            reason=f.reason,
+        )
+
+    def snapshot(self, turns: tuple[Turn, ...]) -> Snapshot:
+        return Snapshot(
+            session=self.session(),
+            turns=turns,
+            open_turn=self.open.view() if self.open else None,
+            queue=tuple(self.queue),
+            requests=tuple(self.requests.values()),
+        )
+
+    # --- what the journal brings back ---------------------------------------------------------------
+
+    def restore(
+        self, phase: Phase, turns: Sequence[tuple[Turn, TurnPhase]], requests: Sequence[Request]
+    ) -> None:
+        """Take up what was journaled; only right on a new object."""
+        self.phase = phase
+        self.requests = {r.id: r for r in requests}
+        for turn, turn_phase in turns:
+            if turn_phase is TurnPhase.QUEUED or self.open is not None:
+                self.queue.append(replace(turn, status="queued"))
+            else:
+                self.open = OpenTurn(turn, active=turn_phase is TurnPhase.ACTIVE)
+                self._open_phase = turn_phase
+
+    # --- what clients ask ---------------------------------------------------------------------------
+
+    def start(self, at: float) -> list[Output]:
+        """Begin the first process, or one after a stop or failure."""
+        f = self.facts
+        f.started_at, f.reason = at, None
+        return [*self._to(Phase.STARTING, "start", at), StartProcess(resume=self._has_conversation())]
+
+    def adopt(self, at: float) -> None:
+        """The bridge came back; whether the process did is being found out."""
+        self.phase = Phase.UNKNOWN
+        self._evidence = Evidence("adoption", at)
+        self.facts.reason = "the bridge was restarted and is looking for the process"
+
+    def check_prompt(self, command: SubmitPrompt) -> str:
+        """The prompt's text, if it may be submitted at all."""
+        if command.command is not None:
+            raise PromptRejected(
+                "A slash command", f"only the backend 'tmux' takes one, and this is {self.facts.backend!r}."
+            )
+        if command.prompt is None:
+            raise InvalidPayload("prompt", "is missing")
+        if not command.prompt.strip():
+            raise PromptEmpty
+        size = len(command.prompt.encode())
+        if size > self._limits.max_prompt_bytes:
+            raise PromptTooLarge(size, self._limits.max_prompt_bytes)
+        return command.prompt
+
+    def submit(
+        self, turn: TurnId, command: SubmitPrompt, author: str | None, at: float
+    ) -> tuple[dict[str, Any], list[Output]]:
+        """Accept a prompt: queued, and started at once where nothing is before it."""
+        prompt = self.check_prompt(command)
+        if self.phase is Phase.STOPPED:
+            raise SessionStopped(self.facts.name)
+        if self.phase is Phase.FAILED:
+            raise SessionFailed(self.facts.name, self.facts.reason or "no reason was recorded")
+        if len(self.queue) >= self._limits.max_queue:
+            raise QueueFull(self._limits.max_queue)
+        queued = Turn(
+            id=turn,
+            prompt=prompt,
+            author=author,
+            source="client",
+            status="queued",
+            queued_at=at,
+            key=command.id,
+        )
+        position = len(self.queue) + (self.open is not None)
+        self.queue.append(queued)
+        out: list[Output] = [
+            TurnQueued(turn, command.id, prompt, author, position),
+            *self._advance("submit", at),
+        ]
+        status = "running" if self.open is not None and self.open.id == turn else "queued"
+        return {"turn": turn, "status": status, "position": position}, out
+
+    def interrupt(self) -> tuple[dict[str, Any], list[Output]]:
+        if self.phase is not Phase.BUSY or self.open is None:
+            return {"turn": None}, []
+        return {"turn": self.open.id}, [SendInterrupt()]
+
+    def cancel(self, turn: str, at: float) -> list[Output]:
+        queued = next((t for t in self.queue if t.id == turn), None)
+        if queued is None:
+            if self.open is not None and self.open.id == turn:
+                raise TurnNotFound(turn, "That turn is already running; interrupt it instead.")
+            raise TurnNotFound(turn)
+        self.queue.remove(queued)
+        return self._finish(queued, "cancelled", at)
+
+    def answer(self, command: AnswerRequest, by: str | None) -> list[Output]:
+        """Send the first answer; it counts once `answered` says that it has been sent."""
+        request = self.requests.get(RequestId(command.request))
+        if request is None:
+            raise RequestClosed(command.request)
+        if request.id in self._answering:
+            raise RequestClosed(request.id, *self._answering[request.id])
+        try:
+            chosen = tuple(request.suggestions[i] for i in command.suggestions if _in(i, request.suggestions))
+        except IndexError as e:
+            raise InvalidPayload(
+                "suggestions", f"the request offers {len(request.suggestions)}, numbered from 0"
+            ) from e
+        allow = command.decision == "allow"
+        self._answering[request.id] = ("allowed" if allow else "denied", by)
+        given = command.input if command.input is not None else {}
+        if request.kind == "question":
+            given = {**request.input, **given}
+        return [
+            SendAnswer(
+                request.id,
+                allow,
+                given or request.input,
+                chosen,
+                command.message,
+                command.interrupt,
+            )
+        ]
+
+    def answered(self, request: RequestId, at: float) -> list[Output]:
+        """The answer is on its way to Claude."""
+        outcome, by = self._answering.pop(request, ("withdrawn", None))
+        return self._close_request(request, outcome, by, at)
+
+    def answer_failed(self, request: RequestId) -> None:
+        """The answer could not be sent: the request is open as before."""
+        self._answering.pop(request, None)
+
+    def configure(self, model: str | None, permission_mode: str | None, at: float) -> list[Output]:
+        f = self.facts
+        changes = {k: v for k, v in (("model", model), ("permission_mode", permission_mode)) if v is not None}
+        f.options = f.options.model_copy(update=changes)
+        f.model = model or f.model
+        f.permission_mode = permission_mode or f.permission_mode
+        return [self._changed()]
+
+    def stop(self, at: float) -> list[Output]:
+        """End the process; the queue waits for the next start."""
+        if self.phase is Phase.STOPPED:
+            return []
+        out = self._break_off("interrupted", None, at)
+        return [*out, *self._to(Phase.STOPPED, "stop", at), StopProcess()]
+
+    def restart(self, at: float) -> list[Output]:
+        if self.phase in _HALTED:
+            return self.start(at)
+        out = self._break_off("interrupted", None, at)
+        self.facts.restarts += 1
+        return [
+            *out,
+            *self._to(Phase.RESTARTING, "restart", at),
+            StartProcess(resume=self._has_conversation()),
+        ]
+
+    def cancel_all(self, at: float) -> list[Output]:
+        """What a deletion ends: everything."""
+        out = self._break_off("interrupted", None, at)
+        while self.queue:
+            out += self._finish(self.queue.popleft(), "cancelled", at)
+        return out
+
+    # --- what became of effects ---------------------------------------------------------------------
+
+    def prompt_sent(self, turn: TurnId) -> list[Output]:
+        if self.open is None or self.open.id != turn or self._open_phase is not TurnPhase.SENDING:
+            return []
+        return self._turn_to(TurnPhase.SENT)
+
+    def restart_due(self, at: float) -> list[Output]:
+        if self.phase is not Phase.RESTARTING:
+            return []
+        self.facts.restarts += 1
+        return [self._changed(), StartProcess(resume=self._has_conversation())]
+
+    def give_up(self, why: str, at: float) -> list[Output]:
+        """The restart budget is spent. What was not begun waits in the queue for a restart by hand."""
+        if self.phase in _HALTED:
+            return []
+        out = self._put_back() if self.open and not self.open.active else self._break_off("unknown", why, at)
+        self.facts.reason = why
+        return [*out, *self._to(Phase.FAILED, "restart_limit", at), StopProcess()]
+
+    # --- what the backend saw -------------------------------------------------------------------------
+
+    def observe(self, signal: Signal, at: float) -> list[Output]:
+        """Take in one signal. Signals of a process that was stopped on purpose are the caller's to drop."""
+        match signal:
+            case TextArrived() | BlockDropped() | BlockSettled() | ToolCalled() | ToolAnswered():
+                return self._content(signal, at)
+            case PromptSeen(turn=turn):
+                if self.open is None or self.open.id != turn or self.open.active:
+                    return []
+                return self._turn_to(TurnPhase.SEEN)
+            case UpstreamActive():
+                return self._upstream_active(at)
+            case PromptTyped(prompt=prompt):
+                return [] if self.open is not None else self._typed(prompt, at)
+            case AnswerNeeded():
+                return self._asked(signal, at)
+            case AnswerMoot(request=request):
+                self._answering.pop(request, None)
+                return self._close_request(request, "withdrawn", None, at)
+            case TurnEnded():
+                return self._ended(signal, at)
+            case ProcessReady():
+                return self._ready(signal, at)
+            case ProcessExited():
+                return self._exited(signal, at)
+            case LivenessLost(why=why):
+                self.facts.reason = why
+                return [] if self.phase in _HALTED else self._to(Phase.UNKNOWN, "tmux", at)
+            case ConversationNamed(conversation=conversation):
+                if conversation == self.facts.conversation:
+                    return []
+                self.facts.conversation = conversation
+                return [self._changed()]
+            case SettingsSeen(model=model, permission_mode=mode):
+                return self._settings(model, mode)
+            case UpstreamRetrying():
+                self._evidence = Evidence("api_retry", at)
+                self.facts.reason = f"{signal.error}; attempt {signal.attempt} of {signal.limit}"
+                return [self._changed()]
+
+    # --- inside ---------------------------------------------------------------------------------------
+
+    def _to(self, phase: Phase, signal: str, at: float) -> list[Output]:
+        """The single writer of `phase`, checked against `EDGES`."""
+        self._evidence = Evidence(signal, at)
+        if phase is self.phase:
+            return []
+        if phase not in EDGES[self.phase]:
+            raise AssertionError(f"{self.phase} does not lead to {phase}")
+        self.phase = phase
+        if phase in (Phase.IDLE, Phase.BUSY):
+            self.facts.reason = None
+        return [self._changed()]
+
+    def _changed(self) -> Event:
+        return SessionChanged(self.session())
+
+    def _turn_to(self, phase: TurnPhase) -> list[Output]:
+        assert self.open is not None
+        self._open_phase = phase
+        return [TurnAdvanced(self.open.view(), phase)]
+
+    def _has_conversation(self) -> bool:
+        return self.facts.turns > 0 or self.facts.options.resume is not None
+
+    def _advance(self, signal: str, at: float) -> list[Output]:
+        """Start the next turn where nothing runs."""
+        if self.phase not in (Phase.IDLE, Phase.BUSY) or self.open is not None or not self.queue:
+            return []
+        turn = replace(self.queue.popleft(), status="running", started_at=at)
+        return [
+            *self._begin(turn, signal, at),
+            *self._turn_to(TurnPhase.SENDING),
+            SendPrompt(turn.id, turn.prompt),
+        ]
+
+    def _begin(self, turn: Turn, signal: str, at: float) -> list[Output]:
+        self.open = OpenTurn(turn)
+        self.facts.turns += 1
+        return [
+            TurnStarted(turn.id, turn.prompt, turn.author, turn.source),
+            *self._to(Phase.BUSY, signal, at),
+        ]
+
+    def _typed(self, prompt: str, at: float) -> list[Output]:
+        """A turn that no client asked for. Its id comes from the count of turns, so that a re-read of
+        the same input names it the same."""
+        turn = Turn(
+            id=TurnId(f"{self.facts.conversation or self.facts.name}-{self.facts.turns}"),
+            prompt=prompt,
+            author=None,
+            source="terminal",
+            status="running",
+            queued_at=at,
+            started_at=at,
+        )
+        return [*self._begin(turn, "prompt", at), *self._turn_to(TurnPhase.SEEN)]
+
+    def _content(
+        self, signal: TextArrived | BlockDropped | BlockSettled | ToolCalled | ToolAnswered, at: float
+    ) -> list[Output]:
+        out: list[Output] = []
+        if self.open is None:
+            out += self._typed("", at)
+        assert self.open is not None
+        if not self.open.active:
+            out += self._upstream_active(at)
+        out += self.open.take(signal)
+        if isinstance(signal, ToolAnswered):
+            # A tool that has its result is not waiting for anybody any more.
+            moot = [r.id for r in self.requests.values() if r.call == signal.tool]
+            for request in moot:
+                out += self._close_request(request, "withdrawn", None, at)
+        return out
+
+    def _upstream_active(self, at: float) -> list[Output]:
+        if self.open is None or self.open.active:
+            return []
+        self.open.active = True
+        self.facts.reason = None
+        self._evidence = Evidence("stream", at)
+        return self._turn_to(TurnPhase.ACTIVE)
+
+    def _asked(self, s: AnswerNeeded, at: float) -> list[Output]:
+        if s.request in self.requests or self.open is None:
+            return []
+        request = Request(
+            id=s.request,
+            kind=s.kind,
+            turn=self.open.id,
+            tool=s.tool,
+            input=s.input,
+            suggestions=s.suggestions,
+            opened_at=at,
+            call=s.call,
+        )
+        self.requests[s.request] = request
+        self._evidence = Evidence("permission", at)
+        return [RequestOpened(request), self._changed()]
+
+    def _close_request(self, request: RequestId, outcome: Outcome, by: str | None, at: float) -> list[Output]:
+        if self.requests.pop(request, None) is None:
+            return []
+        out: list[Output] = [RequestAnswered(request, outcome, by)]
+        if not self.requests and self.phase is Phase.BUSY:
+            self._evidence = Evidence("answer", at)
+            out.append(self._changed())
+        return out
+
+    def _ended(self, s: TurnEnded, at: float) -> list[Output]:
+        if self.open is None:
+            return []
+        out: list[Output] = [*self.open.settle_previews(), *self._withdraw()]
+        turn = self.open.finished(
+            s.status, at, text=s.text, error=s.error, usage=s.usage, cost_usd=s.cost_usd
+        )
+        out += self._close_turn(turn)
+        if self.phase is not Phase.BUSY:
+            return out
+        if not self.queue:
+            return [*out, *self._to(Phase.IDLE, "result", at)]
+        # The next turn starts in the same breath: `idle` is said only where it is true.
+        return [*out, *self._advance("result", at), self._changed()]
+
+    def _ready(self, s: ProcessReady, at: float) -> list[Output]:
+        if self.phase in _HALTED:
+            return []
+        out = self._settings(s.model, s.permission_mode)
+        if self.open is None:
+            out += self._to(Phase.IDLE, "ready", at)
+            return [*out, *self._advance("ready", at)]
+        out += self._to(Phase.BUSY, "ready", at)
+        if not self.open.active and self._open_phase is not TurnPhase.SEEN:
+            # Sent again under the same identity: the CLI runs one id once (claude-cli.md §3).
+            out += [*self._turn_to(TurnPhase.SENDING), SendPrompt(self.open.id, self.open.prompt)]
+        return out
+
+    def _exited(self, s: ProcessExited, at: float) -> list[Output]:
+        if self.phase in _HALTED:
+            return []
+        if self.open is not None and self.open.active:
+            # Tools may have run: nobody can tell how far it came, so it is never sent again.
+            out = self._break_off("unknown", s.reason, at)
+        else:
+            out = self._withdraw()
+            if self.open is not None:
+                self._open_phase = TurnPhase.SENDING
+        self.facts.reason = s.reason
+        return [*out, *self._to(Phase.RESTARTING, "process_exit", at), PlanRestart(s.reason)]
+
+    def _settings(self, model: str | None, mode: str | None) -> list[Output]:
+        f = self.facts
+        before = (f.model, f.permission_mode)
+        f.model = model or f.model
+        f.permission_mode = mode or f.permission_mode
+        return [self._changed()] if (f.model, f.permission_mode) != before else []
+
+    def _withdraw(self) -> list[Output]:
+        out: list[Output] = [RequestAnswered(request, "withdrawn", None) for request in self.requests]
+        self.requests.clear()
+        self._answering.clear()
+        return out
+
+    def _break_off(self, status: TurnStatus, why: str | None, at: float) -> list[Output]:
+        """The open turn ends without Claude having ended it; what came of it is kept."""
+        out = self._withdraw()
+        if self.open is None:
+            return out
+        out += self.open.settle_previews()
+        error = TurnError("process_died", why) if why else None
+        return [*out, *self._close_turn(self.open.finished(status, at, error=error))]
+
+    def _put_back(self) -> list[Output]:
+        assert self.open is not None
+        turn = self.open.as_queued()
+        self.open = None
+        self.facts.turns -= 1
+        self.queue.appendleft(turn)
+        return [TurnAdvanced(turn, TurnPhase.QUEUED)]
+
+    def _close_turn(self, turn: Turn) -> list[Output]:
+        self.open = None
+        self.finished += 1
+        f = self.facts
+        f.usage = f.usage + (turn.usage or Usage())
+        f.cost_usd += turn.cost_usd or 0.0
+        return [TurnAdvanced(turn, TurnPhase.FINISHED), _finished(turn)]
+
+    def _finish(self, queued: Turn, status: TurnStatus, at: float) -> list[Output]:
+        turn = replace(queued, status=status, finished_at=at)
+        self.finished += 1
+        return [TurnAdvanced(turn, TurnPhase.FINISHED), _finished(turn)]
+
+
+def _finished(turn: Turn) -> TurnFinished:
+    begun, ended = turn.started_at, turn.finished_at
+    duration = 0 if begun is None or ended is None else round((ended - begun) * 1000)
+    return TurnFinished(
+        turn.id, turn.status, turn.text, turn.error, turn.usage, turn.cost_usd, max(0, duration)
+    )
+
+
+def _in(index: int, things: Sequence[object]) -> bool:
+    if not 0 <= index < len(things):
+        raise IndexError(index)
+    return True

@@ -1,0 +1,77 @@
+"""What `core` tells the actor to do, and what it tells it to keep: the outputs beside events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from bridge.events import Event, RequestId, Turn, TurnId
+
+
+class TurnPhase(Enum):
+    """How far a turn has come, as the journal keeps it."""
+
+    QUEUED = "queued"
+    SENDING = "sending"
+    """On disk before the first byte is written: a crash now leaves it to the CLI's dedupe by our id."""
+    SENT = "sent"
+    SEEN = "seen"
+    ACTIVE = "active"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnAdvanced:
+    """To be journaled, and not published: the open turn came further."""
+
+    turn: Turn
+    phase: TurnPhase
+
+
+@dataclass(frozen=True, slots=True)
+class StartProcess:
+    resume: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StopProcess:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRestart:
+    """The process is gone against our will: start it again, as far as the restart budget allows."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendPrompt:
+    turn: TurnId
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendInterrupt:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class SendAnswer:
+    request: RequestId
+    allow: bool
+    input: dict[str, Any]
+    suggestions: tuple[dict[str, Any], ...]
+    message: str | None
+    interrupt: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SendSettings:
+    model: str | None
+    permission_mode: str | None
+
+
+Effect = StartProcess | StopProcess | PlanRestart | SendPrompt | SendInterrupt | SendAnswer | SendSettings
+Output = Event | TurnAdvanced | Effect
