@@ -1,31 +1,37 @@
 """Settings: a TOML file, the environment (`CLAUDE_BRIDGE_…`), and flags, the later winning.
 
-Read once, frozen, and handed down as slices, one per component, so that no component sees another's.
-A key that nobody knows is refused with the nearest one that somebody does.
+Read once by `load`, frozen, and handed down as slices, one per component, so that no component sees
+another's. A key that nobody knows is refused with the nearest one that somebody does; a value that does
+not fit is refused with the place it was written in.
 """
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import ipaddress
 import os
 import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from bridge.commands import Backend, PermissionMode
 from bridge.errors import SetupError
 
 MIB = 1024 * 1024
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
+UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 
 
 class Slice(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # The strings below the fields are the reference page's text (scripts/reference.py).
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class ServerConfig(Slice):
@@ -60,13 +66,13 @@ class HubConfig(Slice):
 class SessionConfig(Slice):
     """Limits and defaults of sessions."""
 
-    roots: list[Path] = []
+    roots: list[UserPath] = []
     """Folders under which a `cwd` must lie; none given: the home folder."""
-    cwd: Path | None = None
+    cwd: UserPath | None = None
     """Default working folder; none given: the first root."""
-    backend: Literal["headless", "tmux", "api"] = "headless"
+    backend: Backend = "headless"
     model: str | None = None
-    permission_mode: str = "default"
+    permission_mode: PermissionMode = "default"
     max_sessions: Positive = 100
     max_queue: Positive = 1000
     max_prompt_bytes: Positive = MIB
@@ -80,7 +86,7 @@ class SessionConfig(Slice):
 class ClaudeConfig(Slice):
     """The CLI: where it is and what it is given."""
 
-    path: Path | None = None
+    path: UserPath | None = None
     """None: the extra `claude`'s own, else the one on PATH."""
     env: dict[str, str] = {}
     """Variables given to every CLI."""
@@ -93,14 +99,14 @@ class ClaudeConfig(Slice):
     stop_timeout_s: Seconds = 5
     base_url: str | None = None
     api_key: str | None = Field(default=None, repr=False)
-    config_dir: Path | None = None
-    home: Path | None = None
+    config_dir: UserPath | None = None
+    home: UserPath | None = None
 
 
 class TmuxConfig(Slice):
     socket: str | None = None
     """Name of the tmux server's socket (`-L`); None: one that belongs to the state folder."""
-    path: Path | None = None
+    path: UserPath | None = None
     width: Positive = 220
     height: Positive = 50
 
@@ -110,21 +116,20 @@ class LogConfig(Slice):
     format: Literal["auto", "text", "json"] = "auto"
 
 
-def default_state_dir(simulate: bool) -> Path:
-    base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
+def default_state_dir(simulate: bool, environ: Mapping[str, str] = os.environ) -> Path:
+    base = Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
     return base / ("claude-bridge-simulated" if simulate else "claude-bridge")
 
 
-class Config(BaseSettings):
-    """All settings. Nested keys are written `CLAUDE_BRIDGE_SESSIONS__MAX_QUEUE` in the environment."""
+class Config(Slice):
+    """All settings."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="CLAUDE_BRIDGE_", env_nested_delimiter="__", frozen=True, extra="forbid"
-    )
-
-    state_dir: Path = Path()
-    token: str | None = Field(default=None, repr=False)
+    state_dir: UserPath = Path()
+    """Where the journal, the token and the sessions' files are; another one for `--simulate`."""
+    token: str | None = Field(default=None, repr=False, min_length=1)
+    """The token clients need, instead of the one made and kept in the state folder."""
     simulate: bool = False
+    """Run every backend against the bundled simulator: no key, no network."""
     node: str = ""
     """This bridge's name in `Session.node`; empty: the host's name."""
     server: ServerConfig = ServerConfig()
@@ -145,13 +150,194 @@ class Config(BaseSettings):
         digest = hashlib.sha256(str(self.state_dir).encode()).hexdigest()[:10]
         return f"claude-bridge-{digest}"
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings, env_settings)
+
+# --- reading them --------------------------------------------------------------------------------
+
+PREFIX = "CLAUDE_BRIDGE_"
+FLAGS: dict[str, tuple[str, ...]] = {
+    "host": ("server", "host"),
+    "port": ("server", "port"),
+    "insecure": ("server", "insecure"),
+    "state_dir": ("state_dir",),
+    "simulate": ("simulate",),
+    "token": ("token",),
+}
+"""The flags of `serve`, each also a variable of that name, and where they belong."""
+NOT_SETTINGS = ("CONFIG", "URL")
+"""Variables that say where to look, and are no settings themselves."""
+WHERE_TO_LOOK = ("state_dir", "simulate")
+"""What decides in which folder `config.toml` is found cannot be said in that file."""
+
+Key = tuple[str, ...]
+
+
+def load(flags: Mapping[str, Any], config_file: Path | None, environ: Mapping[str, str]) -> Config:
+    """Read all sources, the later winning: file, environment, flags (None: not given).
+
+    Without `config_file` (or `CLAUDE_BRIDGE_CONFIG`) the file is `<state dir>/config.toml`, where there
+    is one. Raises `SetupError` naming the place, the key, and what was wanted there.
+    """
+    given = [*_environment(environ), *_flags(flags)]
+    early = {key: value for key, value, _ in given if len(key) == 1}
+    explicit = config_file or (Path(named) if (named := environ.get(PREFIX + "CONFIG")) else None)
+    if explicit is not None:
+        explicit = explicit.expanduser()
+        if not explicit.is_file():
+            raise SetupError(f"There is no configuration file {explicit}.", "Give the path of a TOML file.")
+        settings = [*_file(explicit, forbidden=()), *given]
+    else:
+        folder = _state_dir(early.get(("state_dir",)), early.get(("simulate",)), environ)
+        implied = folder / "config.toml"
+        settings = [*_file(implied, forbidden=WHERE_TO_LOOK), *given] if implied.is_file() else given
+    return _checked(_validated(settings, environ))
+
+
+def _state_dir(given: object, simulate: object, environ: Mapping[str, str]) -> Path:
+    if given:
+        return Path(str(given)).expanduser().absolute()
+    return default_state_dir(str(simulate).lower() in {"true", "1", "yes", "on", "t", "y"}, environ)
+
+
+Setting = tuple[Key, Any, str]
+"""Where it belongs, its value, and where it was written, for a person."""
+
+
+def _flags(flags: Mapping[str, Any]) -> Iterator[Setting]:
+    for flag, value in flags.items():
+        if value is not None:
+            yield FLAGS[flag], value, f"--{flag.replace('_', '-')}"
+
+
+def _environment(environ: Mapping[str, str]) -> Iterator[Setting]:
+    known = _leaves()
+    names = {"__".join(key).upper(): key for key in known} | {n.upper(): key for n, key in FLAGS.items()}
+    for variable, value in sorted(environ.items()):
+        if not variable.startswith(PREFIX) or not value:
+            continue
+        name = variable.removeprefix(PREFIX)
+        if name in NOT_SETTINGS:
+            continue
+        if name not in names:
+            nearest = _nearest(name, [*names, *NOT_SETTINGS])
+            raise SetupError(f"Nothing reads the variable {variable}.", _hint(nearest and PREFIX + nearest))
+        key = names[name]
+        yield key, _structured(variable, value) if known[key] else value, variable
+
+
+def _structured(variable: str, value: str) -> Any:
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        remedy = 'A list is written ["one", "two"], a table {"key": "value"}.'
+        raise SetupError(f"{variable} does not fit: it must be JSON.", remedy) from None
+
+
+def _file(path: Path, forbidden: tuple[str, ...]) -> Iterator[Setting]:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise SetupError(f"{path} is not valid TOML: {e}", "Correct it, or move it away.") from None
+    except OSError as e:
+        raise SetupError(f"{path} cannot be read: {e.strerror}.", "Check its owner and mode.") from None
+    for key, value in _flatten(table, (), path):
+        if key[0] in forbidden:
+            raise SetupError(
+                f"{path}: {key[0]} cannot be set in the file that lies in the state folder.",
+                f"Give --{key[0].replace('_', '-')}, or name the file with --config.",
+            )
+        yield key, value, f"{path}: {'.'.join(key)}"
+
+
+def _flatten(table: Mapping[str, Any], prefix: Key, path: Path) -> Iterator[tuple[Key, Any]]:
+    fields = _fields(prefix)
+    for name, value in table.items():
+        key = (*prefix, name)
+        if name not in fields:
+            nearest = _nearest(name, fields)
+            everywhere = [".".join(leaf) for leaf in _leaves() if leaf[-1] == name]
+            hint = ".".join((*prefix, nearest)) if nearest else (everywhere[0] if everywhere else None)
+            raise SetupError(f"{path}: nothing is called {'.'.join(key)}.", _hint(hint))
+        if _is_slice(fields[name]):
+            if not isinstance(value, dict):
+                raise SetupError(f"{path}: {name} must be a table.", f"Write [{name}] and its keys below.")
+            yield from _flatten(value, key, path)
+        else:
+            yield key, value
+
+
+def _fields(prefix: Key) -> dict[str, Any]:
+    model: type[BaseModel] = Config
+    for name in prefix:
+        model = model.model_fields[name].annotation  # type: ignore[assignment]
+    return {name: field.annotation for name, field in model.model_fields.items()}
+
+
+def _is_slice(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Slice)
+
+
+def _leaves(prefix: Key = ()) -> dict[Key, bool]:
+    """Every setting's key, and whether its value is a list or a table."""
+    leaves: dict[Key, bool] = {}
+    for name, annotation in _fields(prefix).items():
+        key = (*prefix, name)
+        if _is_slice(annotation):
+            leaves |= _leaves(key)
+        else:
+            leaves[key] = getattr(annotation, "__origin__", None) in (list, dict)
+    return leaves
+
+
+def _validated(settings: list[Setting], environ: Mapping[str, str]) -> Config:
+    tree: dict[str, Any] = {}
+    places: dict[Key, str] = {}
+    for key, value, place in settings:
+        table = tree
+        for name in key[:-1]:
+            table = table.setdefault(name, {})
+        table[key[-1]] = value
+        places[key] = place
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as e:
+        raise _misfit(e, places) from None
+    folder = _state_dir(tree.get("state_dir"), config.simulate, environ)
+    return config.model_copy(update={"state_dir": folder})
+
+
+def _misfit(error: ValidationError, places: Mapping[Key, str]) -> SetupError:
+    first = error.errors()[0]
+    loc = tuple(str(part) for part in first["loc"])
+    place = next((places[loc[:n]] for n in range(len(loc), 0, -1) if loc[:n] in places), ".".join(loc))
+    said = str(first["msg"]).removeprefix("Value error, ")
+    secret = loc[-1] in {"token", "api_key"}
+    got = "" if secret else f" (it says {first['input']!r})"
+    return SetupError(f"{place} does not fit{got}.", f"{said[:1].upper()}{said[1:]}.")
+
+
+def _checked(config: Config) -> Config:
+    server = config.server
+    if not server.insecure and not is_loopback(server.host):
+        raise SetupError(
+            f"{server.host} is reachable from other machines, and the bridge speaks plain HTTP.",
+            "Listen on 127.0.0.1 behind a proxy that speaks TLS, or give --insecure to allow it.",
+        )
+    return config
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`; a name other than localhost counts as reachable."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _nearest(word: str, known: Any) -> str | None:
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), None)
+
+
+def _hint(nearest: str | None) -> str:
+    return f"Did you mean {nearest}?" if nearest else "docs/reference/configuration.md lists what there is."
