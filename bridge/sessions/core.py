@@ -56,8 +56,8 @@ from bridge.sessions.effects import (
     StartProcess,
     StopProcess,
     TurnAdvanced,
-    TurnPhase,
 )
+from bridge.sessions.records import TurnPhase
 from bridge.sessions.turns import OpenTurn
 from bridge.signals import (
     AnswerMoot,
@@ -144,7 +144,7 @@ class SessionCore:
         self.requests: dict[RequestId, Request] = {}
         self._limits = limits
         self._evidence = evidence
-        self._open_phase = TurnPhase.QUEUED
+        self._open_phase: TurnPhase = "queued"
         self._answering: dict[RequestId, tuple[Outcome, str | None]] = {}
         self.finished = 0
         """Turns finished since this object was made: shows a reader of the journal that it was overtaken."""
@@ -197,10 +197,10 @@ class SessionCore:
         self.phase = phase
         self.requests = {r.id: r for r in requests}
         for turn, turn_phase in turns:
-            if turn_phase is TurnPhase.QUEUED or self.open is not None:
+            if turn_phase == "queued" or self.open is not None:
                 self.queue.append(replace(turn, status="queued"))
             else:
-                self.open = OpenTurn(turn, active=turn_phase is TurnPhase.ACTIVE)
+                self.open = OpenTurn(turn, active=turn_phase == "active")
                 self._open_phase = turn_phase
 
     # --- what clients ask ---------------------------------------------------------------------------
@@ -349,9 +349,9 @@ class SessionCore:
     # --- what became of effects ---------------------------------------------------------------------
 
     def prompt_sent(self, turn: TurnId) -> list[Output]:
-        if self.open is None or self.open.id != turn or self._open_phase is not TurnPhase.SENDING:
+        if self.open is None or self.open.id != turn or self._open_phase != "sending":
             return []
-        return self._turn_to(TurnPhase.SENT)
+        return self._turn_to("sent")
 
     def restart_due(self, at: float) -> list[Output]:
         if self.phase is not Phase.RESTARTING:
@@ -377,7 +377,7 @@ class SessionCore:
             case PromptSeen(turn=turn):
                 if self.open is None or self.open.id != turn or self.open.active:
                     return []
-                return self._turn_to(TurnPhase.SEEN)
+                return self._turn_to("seen")
             case UpstreamActive():
                 return self._upstream_active(at)
             case PromptTyped(prompt=prompt):
@@ -440,7 +440,7 @@ class SessionCore:
         turn = replace(self.queue.popleft(), status="running", started_at=at)
         return [
             *self._begin(turn, signal, at),
-            *self._turn_to(TurnPhase.SENDING),
+            *self._turn_to("sending"),
             SendPrompt(turn.id, turn.prompt),
         ]
 
@@ -464,7 +464,7 @@ class SessionCore:
             queued_at=at,
             started_at=at,
         )
-        return [*self._begin(turn, "prompt", at), *self._turn_to(TurnPhase.SEEN)]
+        return [*self._begin(turn, "prompt", at), *self._turn_to("seen")]
 
     def _content(
         self, signal: TextArrived | BlockDropped | BlockSettled | ToolCalled | ToolAnswered, at: float
@@ -489,7 +489,7 @@ class SessionCore:
         self.open.active = True
         self.facts.reason = None
         self._evidence = Evidence("stream", at)
-        return self._turn_to(TurnPhase.ACTIVE)
+        return self._turn_to("active")
 
     def _asked(self, s: AnswerNeeded, at: float) -> list[Output]:
         if s.request in self.requests or self.open is None:
@@ -540,9 +540,9 @@ class SessionCore:
             out += self._to(Phase.IDLE, "ready", at)
             return [*out, *self._advance("ready", at)]
         out += self._to(Phase.BUSY, "ready", at)
-        if not self.open.active and self._open_phase is not TurnPhase.SEEN:
+        if not self.open.active and self._open_phase != "seen":
             # Sent again under the same identity: the CLI runs one id once (claude-cli.md §3).
-            out += [*self._turn_to(TurnPhase.SENDING), SendPrompt(self.open.id, self.open.prompt)]
+            out += [*self._turn_to("sending"), SendPrompt(self.open.id, self.open.prompt)]
         return out
 
     def _exited(self, s: ProcessExited, at: float) -> list[Output]:
@@ -554,7 +554,7 @@ class SessionCore:
         else:
             out = self._withdraw()
             if self.open is not None:
-                self._open_phase = TurnPhase.SENDING
+                self._open_phase = "sending"
         self.facts.reason = s.reason
         return [*out, *self._to(Phase.RESTARTING, "process_exit", at), PlanRestart(s.reason)]
 
@@ -586,7 +586,7 @@ class SessionCore:
         self.open = None
         self.facts.turns -= 1
         self.queue.appendleft(turn)
-        return [TurnAdvanced(turn, TurnPhase.QUEUED)]
+        return [TurnAdvanced(turn, "queued")]
 
     def _close_turn(self, turn: Turn) -> list[Output]:
         self.open = None
@@ -594,12 +594,12 @@ class SessionCore:
         f = self.facts
         f.usage = f.usage + (turn.usage or Usage())
         f.cost_usd += turn.cost_usd or 0.0
-        return [TurnAdvanced(turn, TurnPhase.FINISHED), _finished(turn)]
+        return [TurnAdvanced(turn, "finished"), _finished(turn)]
 
     def _finish(self, queued: Turn, status: TurnStatus, at: float) -> list[Output]:
         turn = replace(queued, status=status, finished_at=at)
         self.finished += 1
-        return [TurnAdvanced(turn, TurnPhase.FINISHED), _finished(turn)]
+        return [TurnAdvanced(turn, "finished"), _finished(turn)]
 
 
 def _finished(turn: Turn) -> TurnFinished:

@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from bridge.events import Event, RequestId, Turn, TurnId
-
-
-class TurnPhase(Enum):
-    """How far a turn has come, as the journal keeps it."""
-
-    QUEUED = "queued"
-    SENDING = "sending"
-    """On disk before the first byte is written: a crash now leaves it to the CLI's dedupe by our id."""
-    SENT = "sent"
-    SEEN = "seen"
-    ACTIVE = "active"
-    FINISHED = "finished"
+from bridge.sessions.records import TurnPhase
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bridge.commands import StartOptions
-from bridge.events import AnyBlock, Outcome, Request, RequestId, SessionName, SessionState, Turn, TurnId, Usage
+from bridge.events import (
+    AnyBlock,
+    Outcome,
+    Request,
+    RequestId,
+    SessionName,
+    SessionState,
+    Turn,
+    TurnId,
+    Usage,
+)
 
 TurnPhase = Literal["queued", "sending", "sent", "seen", "active", "finished"]
 """How far a turn got on its way to Claude: what a restart may do with it depends on nothing else."""
@@ -53,6 +63,8 @@ class LoadedSession:
     """Not finished, in order, with their blocks."""
     requests: tuple[Request, ...] = ()
     """Open ones, the oldest first."""
+    last_number: int = 0
+    """The highest `TurnRecord.number` of the session, finished turns included; 0 where there is none."""
 
 
 # --- operations ---------------------------------------------------------------------------------
