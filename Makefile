@@ -1,0 +1,73 @@
+# Everything a contributor types. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+# What a person's pip is told elsewhere must not decide what gets installed here: the lock does.
+PIP := env -u PIP_REQUIRE_VIRTUALENV -u PIP_USER -u PIP_TARGET $(BIN)/python -m pip --disable-pip-version-check -q
+LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q \
+	--extra dev --extra claude --extra api
+
+.PHONY: help setup run check test bench soak lock docs format clean
+
+help:  ## list what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /'
+
+setup: .venv/installed tests/js/node_modules/.installed  ## install everything, from nothing but Debian and root
+
+.venv/python: scripts/setup-system
+	@mkdir -p .venv
+	@python=$$(scripts/setup-system) && "$$python" -m venv .venv && touch $@
+
+.venv/installed: .venv/python requirements.lock pyproject.toml
+	@echo "Installing the Python packages"
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The JS tests' packages; nothing to do as long as there are none.
+tests/js/node_modules/.installed: .venv/python $(wildcard tests/js/package-lock.json)
+	@if [[ -e tests/js/package-lock.json ]]; then \
+		echo "Installing the npm packages"; \
+		npm ci --prefix tests/js --no-audit --no-fund --silent; \
+		touch $@; \
+	fi
+
+run: setup  ## serve on 127.0.0.1:4040; on the simulator where nobody is logged in
+	@scripts/run
+
+check: setup  ## what an edit needs, in seconds: format, lint, types, fast tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/pytest tests/test_architecture.py tests/unit $(wildcard tests/wire tests/contract) -m "not real and not soak"
+
+test: setup  ## everything but the soak
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/pytest tests -m "not soak"
+
+soak: setup  ## what takes longer: long drills, big fuzz runs
+	@$(BIN)/pytest tests -m soak --timeout 3600
+
+bench: setup  ## measure, and write bench/REPORT.md
+	@$(BIN)/python -m bench
+
+docs: setup  ## rewrite the generated reference pages
+	@$(BIN)/python scripts/reference.py
+
+format: setup  ## let ruff format and fix
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: .venv/python  ## resolve requirements.lock anew; names no registry
+	@$(PIP) install uv
+	@env -u UV_INDEX_URL -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS \
+		$(BIN)/uv pip compile --no-config $(LOCK_FLAGS) --upgrade -o requirements.lock pyproject.toml
+	@if grep -nE '://|^-|file:' requirements.lock; then echo "the lock names a place"; exit 1; fi
+
+clean:  ## remove what was built or installed here
+	rm -rf .venv tests/js/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
