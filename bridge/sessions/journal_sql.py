@@ -1,0 +1,336 @@
+"""Between the journal's rows and the values of `records`: one function per operation and per question.
+
+Synchronous, on a connection it is handed. A row that cannot be understood is told apart from a file
+that cannot be read: the first is skipped and logged (without what it says), the second raises.
+"""
+
+# ruff: noqa: S608 - statements are put together from the columns of our own schema and nothing else
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, fields, replace
+from typing import Any, TypeVar, get_args
+
+import orjson
+import structlog
+from pydantic import TypeAdapter, ValidationError
+
+from bridge.commands import NAME
+from bridge.errors import JournalError, TurnNotFound
+from bridge.events import AnyBlock, Block, Outcome, Request, ToolBlock, Turn, TurnId
+from bridge.sessions.records import (
+    CloseRequest,
+    DeleteSession,
+    LoadedSession,
+    MoveCheckpoint,
+    Op,
+    SaveBlock,
+    SaveRequest,
+    SaveSession,
+    SaveTurn,
+    SessionRecord,
+    TurnRecord,
+)
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+Row = sqlite3.Row
+
+SESSION_ID = "(SELECT id FROM sessions WHERE name = :session)"
+# A field of these records and its column have one name; a new field needs a migration beside it.
+SESSION_COLUMNS = tuple(f.name for f in fields(SessionRecord))
+TURN_FIELDS = tuple(f.name for f in fields(Turn) if f.name not in ("id", "prompt", "blocks"))
+TURN_COLUMNS = ("number", "phase", "generation", *TURN_FIELDS)
+TURNS = "SELECT turns.*, prompts.prompt FROM turns LEFT JOIN prompts ON prompts.turn = turns.id"
+BLOCK_COLUMNS = ("block", "kind", "parent", "text", "tool", "name", "input", "output", "is_error")
+REQUEST_COLUMNS = ("turn", "kind", "tool", "input", "suggestions", "opened_at")
+OUTCOMES = get_args(Outcome)
+ENDLESS = 2**63 - 1
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def apply(db: sqlite3.Connection, op: Op, damaged: frozenset[str] | set[str] = frozenset()) -> None:
+    """Make `op` true, within the transaction that is open.
+
+    `damaged` are names whose row could not be understood when it was loaded: a session that takes such
+    a name gets a row of its own, and the old one is kept beside it, as `<name>~<id>`.
+    """
+    match op:
+        case SaveSession(record):
+            if record.name in damaged:
+                db.execute("UPDATE sessions SET name = name || '~' || id WHERE name = ?", (record.name,))
+            _save_session(db, record)
+        case SaveTurn():
+            _save_turn(db, op)
+        case SaveBlock():
+            _save_block(db, op)
+        case SaveRequest():
+            _save_request(db, op)
+        case CloseRequest():
+            db.execute(
+                "UPDATE requests SET outcome = :outcome, closed_by = :by, closed_at = :at"
+                f" WHERE session = {SESSION_ID} AND request = :id AND outcome IS NULL",
+                asdict(op),
+            )
+        case MoveCheckpoint():
+            db.execute(
+                "UPDATE sessions SET generation = :generation, checkpoint = :checkpoint"
+                " WHERE name = :session AND generation <= :generation",
+                {"session": op.session, "generation": op.generation, "checkpoint": _json(op.checkpoint)},
+            )
+        case DeleteSession(name):
+            db.execute("DELETE FROM sessions WHERE name = ?", (name,))
+
+
+def _save_session(db: sqlite3.Connection, record: SessionRecord) -> None:
+    row = {name: getattr(record, name) for name in SESSION_COLUMNS}
+    row["options"] = _json(record.options.model_dump(exclude_none=True))
+    row["checkpoint"] = _json(record.checkpoint)
+    row["usage"] = _json(record.usage)
+    db.execute(SAVE_SESSION, row)
+
+
+def _save_turn(db: sqlite3.Connection, op: SaveTurn) -> None:
+    turn = op.record.turn
+    row = {name: getattr(turn, name) for name in TURN_FIELDS}
+    row |= {"session": op.session, "turn": turn.id, "number": op.record.number}
+    row |= {"phase": op.record.phase, "generation": op.record.generation}
+    row |= {"error": _json(turn.error), "usage": _json(turn.usage)}
+    if db.execute(UPDATE_TURN, row).rowcount:
+        return
+    inserted = db.execute(INSERT_TURN, row)
+    if not inserted.rowcount:
+        raise JournalError(f"there is no session {op.session!r} to save a turn of")
+    db.execute("INSERT INTO prompts (turn, prompt) VALUES (?, ?)", (inserted.lastrowid, turn.prompt))
+
+
+def _save_block(db: sqlite3.Connection, op: SaveBlock) -> None:
+    block = op.block
+    row: dict[str, Any] = dict.fromkeys(BLOCK_COLUMNS)
+    row |= {"session": op.session, "turn": op.turn, "block": block.block, "kind": block.kind}
+    row["parent"] = block.parent
+    if isinstance(block, ToolBlock):
+        row |= {"tool": block.tool, "name": block.name, "input": _json(block.input)}
+        row |= {"output": block.output, "is_error": block.is_error}
+    else:
+        row["text"] = block.text
+    if not db.execute(SAVE_BLOCK, row).rowcount:
+        raise JournalError(f"there is no turn {op.turn!r} in session {op.session!r} to save a block of")
+
+
+def _save_request(db: sqlite3.Connection, op: SaveRequest) -> None:
+    request = op.request
+    row: dict[str, Any] = {
+        "session": op.session,
+        "request": request.id,
+        "turn": request.turn,
+        "kind": request.kind,
+    }
+    row |= {"tool": request.tool, "opened_at": request.opened_at}
+    row |= {"input": _json(request.input), "suggestions": _json(request.suggestions)}
+    if not db.execute(SAVE_REQUEST, row).rowcount:
+        raise JournalError(f"there is no session {op.session!r} to save a request of")
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()
+
+
+def _names(columns: Iterable[str]) -> str:
+    return ", ".join(columns)
+
+
+def _marks(columns: Iterable[str]) -> str:
+    return ", ".join(f":{name}" for name in columns)
+
+
+def _sets(columns: Iterable[str], source: str = "excluded.") -> str:
+    return ", ".join(f"{name} = {source}{name}" for name in columns)
+
+
+SAVE_SESSION = (
+    f"INSERT INTO sessions ({_names(SESSION_COLUMNS)}) VALUES ({_marks(SESSION_COLUMNS)})"
+    f" ON CONFLICT (name) DO UPDATE SET {_sets(SESSION_COLUMNS[1:])}"
+)
+UPDATE_TURN = f"UPDATE turns SET {_sets(TURN_COLUMNS, ':')} WHERE session = {SESSION_ID} AND turn = :turn"
+INSERT_TURN = (
+    f"INSERT INTO turns (session, turn, {_names(TURN_COLUMNS)})"
+    f" SELECT id, :turn, {_marks(TURN_COLUMNS)} FROM sessions WHERE name = :session"
+)
+SAVE_BLOCK = (
+    f"INSERT INTO blocks (turn, {_names(BLOCK_COLUMNS)})"
+    f" SELECT id, {_marks(BLOCK_COLUMNS)} FROM turns WHERE session = {SESSION_ID} AND turn = :turn"
+    f" ON CONFLICT (turn, block) DO UPDATE SET {_sets(BLOCK_COLUMNS[1:])}"
+)
+SAVE_REQUEST = (
+    f"INSERT INTO requests (session, request, {_names(REQUEST_COLUMNS)})"
+    f" SELECT id, :request, {_marks(REQUEST_COLUMNS)} FROM sessions WHERE name = :session"
+    f" ON CONFLICT (session, request) DO UPDATE SET {_sets(REQUEST_COLUMNS)},"
+    " outcome = NULL, closed_by = NULL, closed_at = NULL"
+)
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+_session = TypeAdapter(SessionRecord)
+_turn = TypeAdapter(TurnRecord)
+_block = TypeAdapter(Block)
+_tool = TypeAdapter(ToolBlock)
+_request = TypeAdapter(Request)
+
+
+class BadRow(Exception):
+    """A row that cannot be understood; its text says which column, never what stands there."""
+
+
+def load(db: sqlite3.Connection) -> tuple[list[LoadedSession], set[str]]:
+    """Every session as it stands, and the names of those whose row could not be understood."""
+    turns = _grouped(db, f"{TURNS} WHERE phase <> 'finished' ORDER BY number, turns.id", "turns")
+    requests = _grouped(
+        db, "SELECT * FROM requests WHERE outcome IS NULL ORDER BY opened_at, rowid", "requests"
+    )
+    loaded: list[LoadedSession] = []
+    damaged: set[str] = set()
+    for row in db.execute("SELECT * FROM sessions ORDER BY id").fetchall():
+        record = _understood("sessions", row, read_session)
+        if record is None:
+            damaged.add(str(row["name"]))
+            continue
+        open_turns = tuple(_turns_with_blocks(db, turns.get(row["id"], [])))
+        found = (_understood("requests", r, read_request) for r in requests.get(row["id"], []))
+        loaded.append(LoadedSession(record, open_turns, tuple(r for r in found if r is not None)))
+    return loaded, damaged
+
+
+def finished_turns(
+    db: sqlite3.Connection, session: str, before: TurnId | None, limit: int
+) -> tuple[Turn, ...]:
+    """The last `limit` finished turns before the turn `before`, newest last.
+
+    Raises `TurnNotFound` where the session has no turn `before`.
+    """
+    number: int | None = None
+    if before is not None:
+        row = _one_turn(db, session, "turns.turn = :value", before)
+        if row is None:
+            raise TurnNotFound(before, f"There is no turn {before} to read on from.")
+        number = row["number"]
+    rows = db.execute(
+        f"{TURNS} WHERE session = {SESSION_ID} AND phase = 'finished'"
+        f" AND number < coalesce(:number, {ENDLESS}) ORDER BY number DESC, turns.id DESC LIMIT :limit",
+        {"session": session, "number": number, "limit": limit},
+    ).fetchall()
+    return tuple(record.turn for record in _turns_with_blocks(db, rows[::-1]))
+
+
+def turn_by_id(db: sqlite3.Connection, session: str, turn: TurnId) -> TurnRecord | None:
+    return _one_record(db, _one_turn(db, session, "turns.turn = :value", turn))
+
+
+def turn_by_key(db: sqlite3.Connection, session: str, key: str) -> TurnRecord | None:
+    return _one_record(db, _one_turn(db, session, "turns.key = :value", key))
+
+
+def closed_request(db: sqlite3.Connection, session: str, request: str) -> tuple[Outcome, str | None] | None:
+    row = db.execute(
+        f"SELECT outcome, closed_by FROM requests WHERE session = {SESSION_ID} AND request = :request",
+        {"session": session, "request": request},
+    ).fetchone()
+    if row is None or row["outcome"] not in OUTCOMES:
+        return None
+    return row["outcome"], row["closed_by"]
+
+
+def _one_turn(db: sqlite3.Connection, session: str, condition: str, value: str) -> Row | None:
+    found: Row | None = db.execute(
+        f"{TURNS} WHERE session = {SESSION_ID} AND {condition}", {"session": session, "value": value}
+    ).fetchone()
+    return found
+
+
+def _one_record(db: sqlite3.Connection, row: Row | None) -> TurnRecord | None:
+    if row is None:
+        return None
+    for record in _turns_with_blocks(db, [row]):
+        return record
+    # "There is none" would be wrong: its key has been used, its prompt may have run.
+    raise JournalError("the record of this turn is damaged")
+
+
+def _grouped(db: sqlite3.Connection, query: str, table: str) -> dict[int, list[Row]]:
+    groups: dict[int, list[Row]] = {}
+    for row in db.execute(query).fetchall():
+        groups.setdefault(row["session"], []).append(row)
+    return groups
+
+
+def _turns_with_blocks(db: sqlite3.Connection, rows: Iterable[Row]) -> Iterator[TurnRecord]:
+    for row in rows:
+        record = _understood("turns", row, read_turn)
+        if record is None:
+            continue
+        stored = db.execute("SELECT * FROM blocks WHERE turn = ? ORDER BY block", (row["id"],)).fetchall()
+        found = (_understood("blocks", block, read_block) for block in stored)
+        blocks = tuple(block for block in found if block is not None)
+        yield replace(record, turn=replace(record.turn, blocks=blocks))
+
+
+def _understood(table: str, row: Row, read: Callable[[Row], T]) -> T | None:
+    try:
+        return read(row)
+    except BadRow as e:
+        where = {
+            name: row[name]
+            for name in ("id", "session", "turn", "block", "request")
+            if name in set(row.keys())
+        }
+        log.error("journal record was skipped and kept", table=table, row=where, problem=str(e))
+        return None
+
+
+def read_session(row: Row) -> SessionRecord:
+    if not isinstance(row["name"], str) or not NAME.fullmatch(row["name"]):
+        raise BadRow("name: is no name of a session")
+    stored = {name: row[name] for name in SESSION_COLUMNS}
+    stored |= {name: _unjson(name, row[name]) for name in ("options", "checkpoint", "usage")}
+    return _valid(_session, stored)
+
+
+def read_turn(row: Row) -> TurnRecord:
+    turn = {name: row[name] for name in TURN_FIELDS} | {"id": row["turn"], "prompt": row["prompt"]}
+    turn |= {name: _unjson(name, row[name]) for name in ("error", "usage")}
+    return _valid(_turn, {"turn": turn, **{name: row[name] for name in ("number", "phase", "generation")}})
+
+
+def read_block(row: Row) -> AnyBlock:
+    if row["kind"] != ToolBlock.kind:
+        return _valid(_block, {name: row[name] for name in ("block", "kind", "text", "parent")})
+    stored = {name: row[name] for name in ("block", "tool", "name", "output", "is_error", "parent")}
+    return _valid(_tool, {**stored, "input": _unjson("input", row["input"])})
+
+
+def read_request(row: Row) -> Request:
+    stored = {name: row[name] for name in ("turn", "kind", "tool", "opened_at")} | {"id": row["request"]}
+    return _valid(_request, stored | {name: _unjson(name, row[name]) for name in ("input", "suggestions")})
+
+
+def _valid(adapter: TypeAdapter[T], stored: dict[str, Any]) -> T:
+    try:
+        return adapter.validate_python(stored)
+    except ValidationError as e:
+        problems = e.errors(include_input=False, include_url=False, include_context=False)
+        raise BadRow("; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)) from None
+
+
+def _unjson(column: str, text: object) -> Any:
+    if text is None:
+        return None
+    try:
+        return orjson.loads(text if isinstance(text, str) else b"")
+    except orjson.JSONDecodeError:
+        raise BadRow(f"{column}: is no JSON") from None
