@@ -211,6 +211,16 @@ class SessionCore:
         f.started_at, f.reason = at, None
         return [*self._to(Phase.STARTING, "start", at), StartProcess(resume=self._has_conversation())]
 
+    def created(self, at: float) -> None:
+        """A new session, not started yet: what the journal hears first."""
+        self.phase = Phase.STARTING
+        self.facts.created_at = self.facts.started_at = at
+        self._evidence = Evidence("start", at)
+
+    def start_process(self) -> list[Output]:
+        """The first process of a session that was `created`."""
+        return [self._changed(), StartProcess(resume=self._has_conversation())]
+
     def adopt(self, at: float) -> None:
         """The bridge came back; whether the process did is being found out."""
         self.phase = Phase.UNKNOWN
@@ -255,6 +265,7 @@ class SessionCore:
         position = len(self.queue) + (self.open is not None)
         self.queue.append(queued)
         out: list[Output] = [
+            TurnAdvanced(queued, "queued"),
             TurnQueued(turn, command.id, prompt, author, position),
             *self._advance("submit", at),
         ]

@@ -103,6 +103,10 @@ class Backend(Protocol):
         """End the process and wait until it is gone; the conversation stays. Safe to repeat."""
         ...
 
+    def committed(self, checkpoint: Checkpoint) -> None:
+        """All up to this checkpoint is on disk in the journal: the backend may free its input up to it."""
+        ...
+
     async def detach(self) -> None:
         """Let go without touching the process: what a stopping bridge does."""
         ...

@@ -1,0 +1,212 @@
+"""The application: all that a transport may call, and the one place where scopes are checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bridge import __version__
+from bridge.auth import Authenticator, Principal
+from bridge.commands import (
+    AnswerRequest,
+    CancelTurn,
+    Command,
+    ConfigureSession,
+    InterruptTurn,
+    JoinSession,
+    NameSession,
+    ReadHistory,
+    RestartSession,
+    StartSession,
+    StopSession,
+    SubmitPrompt,
+)
+from bridge.errors import BridgeError, Forbidden, InvalidPayload, TurnNotFound
+from bridge.events import AnyBlock, Epoch, Seq, Session, Snapshot, Turn, TurnId
+from bridge.hub import Hub, Subscriber, Subscription
+from bridge.sessions.actor import Actor
+from bridge.sessions.registry import Registry, called
+
+LOBBY = "sessions"
+
+_NEEDS: dict[type[Command], str] = {
+    SubmitPrompt: "prompt",
+    InterruptTurn: "prompt",
+    CancelTurn: "prompt",
+    AnswerRequest: "approve",
+    ConfigureSession: "control",
+    RestartSession: "control",
+    StopSession: "control",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The answer of a join. Events after `seq` (or after the given cursor) come by the subscription."""
+
+    snapshot: Snapshot
+    epoch: Epoch
+    seq: Seq
+    recovered: bool
+    subscription: Subscription
+
+
+class Service:
+    """Raises `BridgeError`s. Nothing here waits for a process."""
+
+    version = __version__
+
+    def __init__(
+        self,
+        registry: Registry,
+        hub: Hub,
+        authenticator: Authenticator,
+        *,
+        node: str,
+        snapshot_bytes: int,
+        tree: Callable[[], dict[str, Any]],
+        ready: Callable[[], bool],
+    ) -> None:
+        self._registry = registry
+        self._hub = hub
+        self._authenticator = authenticator
+        self._snapshot_bytes = snapshot_bytes
+        self._tree = tree
+        self._ready = ready
+        self.node = node
+
+    @property
+    def ready(self) -> bool:
+        """The sessions of the journal are loaded: joins find them."""
+        return self._ready()
+
+    def authenticate(self, token: str | None) -> Principal:
+        return self._authenticator.authenticate(token)
+
+    # --- the lobby ------------------------------------------------------------------------------------
+
+    def join_lobby(self, who: Principal, subscriber: Subscriber) -> tuple[list[Session], Subscription]:
+        who.require("watch")
+        subscription, _ = self._hub.topic(LOBBY, numbered=False).subscribe(subscriber)
+        return self.list_sessions(who), subscription
+
+    def list_sessions(self, who: Principal) -> list[Session]:
+        who.require("watch")
+        return [s for s in self._registry.sessions() if who.may_see(s.name)]
+
+    async def start(self, who: Principal, command: StartSession) -> tuple[Session, bool]:
+        """The session, and whether it existed."""
+        who.require("control", command.name)
+        options = command.options()
+        _may_bypass(who, options.permission_mode)
+        actor, existing = await self._registry.start(command.name, options, joining=False)
+        return actor.view(), existing
+
+    async def stop(self, who: Principal, command: NameSession) -> Session:
+        who.require("control", command.name)
+        actor = self._registry.get(command.name)
+        await called(lambda done: actor.call(StopSession(), who.name, done))
+        return actor.view()
+
+    async def delete(self, who: Principal, command: NameSession) -> None:
+        who.require("control", command.name)
+        await self._registry.delete(command.name)
+
+    def tree(self, who: Principal) -> dict[str, Any]:
+        """The supervision tree, as JSON."""
+        who.require("admin")
+        return self._tree()
+
+    # --- one session ------------------------------------------------------------------------------------
+
+    async def join(self, who: Principal, name: str, command: JoinSession, subscriber: Subscriber) -> Joined:
+        """Snapshot and subscription belong together: between them and the return nothing is awaited, so a
+        caller that writes the reply before it awaits anything has told all before the first event."""
+        who.require("watch", name)
+        actor = await self._joined(who, name, command)
+        snapshot = await actor.snapshot(command.turns)
+        topic = self._hub.topic(f"session:{name}")
+        after = (Epoch(command.after.epoch), Seq(command.after.seq)) if command.after else None
+        subscription, recovered = topic.subscribe(subscriber, after)
+        return Joined(self._fitting(snapshot), topic.epoch, topic.seq, recovered, subscription)
+
+    def call(self, who: Principal, name: str, command: Command, done: Callable[[object], None]) -> None:
+        """`done` gets the reply or a `BridgeError`, exactly once, before the command's events."""
+        try:
+            need = _NEEDS.get(type(command))
+            if need is None:
+                raise InvalidPayload("event", f"{type(command).__name__} is not for a session")
+            if isinstance(command, SubmitPrompt) and command.command is not None:
+                need = "control"
+            who.require(need, name)
+            if isinstance(command, ConfigureSession):
+                _may_bypass(who, command.permission_mode)
+            actor = self._registry.get(name)
+        except BridgeError as e:
+            done(e)
+            return
+        actor.call(command, who.name, done)
+
+    async def history(self, who: Principal, name: str, command: ReadHistory) -> tuple[Turn, ...]:
+        """Finished turns, newest last."""
+        who.require("watch", name)
+        self._registry.get(name)
+        before = TurnId(command.before) if command.before is not None else None
+        turns = await self._registry.history(name, before, command.limit)
+        if turns is None:
+            raise TurnNotFound(command.before or "", "There is no turn of that id to look before.")
+        return turns
+
+    async def _joined(self, who: Principal, name: str, command: JoinSession) -> Actor:
+        if command.start is None:
+            return self._registry.get(name)
+        who.require("control", name)
+        _may_bypass(who, command.start.permission_mode)
+        actor, _ = await self._registry.start(name, command.start, joining=True)
+        return actor
+
+    def _fitting(self, snapshot: Snapshot) -> Snapshot:
+        """Without the oldest turns, as far as the limit on a snapshot asks for it."""
+        room = self._snapshot_bytes
+        for turn in (snapshot.open_turn, *snapshot.queue):
+            room -= _size(turn) if turn is not None else 0
+        kept = 0
+        for turn in reversed(snapshot.turns):
+            room -= _size(turn)
+            if room < 0:
+                break
+            kept += 1
+        if kept == len(snapshot.turns):
+            return snapshot
+        return Snapshot(
+            snapshot.session,
+            snapshot.turns[len(snapshot.turns) - kept :],
+            snapshot.open_turn,
+            snapshot.queue,
+            snapshot.requests,
+        )
+
+
+def _may_bypass(who: Principal, permission_mode: str | None) -> None:
+    if permission_mode == "bypassPermissions" and not who.may("admin"):
+        raise Forbidden("admin", "Only a token with the scope 'admin' may ask for bypassPermissions.")
+
+
+_FRAME = 600
+"""What a turn or block takes on the wire beside its texts, bytes; generous."""
+
+
+def _size(turn: Turn) -> int:
+    return _FRAME + _bytes(turn.prompt) + _bytes(turn.text) + sum(map(_block_size, turn.blocks))
+
+
+def _block_size(block: AnyBlock) -> int:
+    if block.kind == "tool":
+        # The wire cuts a tool's output at 64 KiB.
+        return _FRAME + _bytes(repr(block.input)) + min(_bytes(block.output or ""), 65_536)
+    return _FRAME + _bytes(block.text)
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode(errors="replace"))

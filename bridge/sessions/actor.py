@@ -1,0 +1,550 @@
+"""One session's task: one mailbox in, the core decides, the journal keeps, the topic tells.
+
+Everything that happens to a session passes through `run`, one thing at a time: what the core makes of
+it is first on disk, then answered, then published, and only then done. The backend is never awaited
+here; `hands` does that beside it, so that a slow process delays neither signals nor clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+from uuid import uuid4
+
+import structlog
+
+from bridge.clock import Clock
+from bridge.commands import (
+    AnswerRequest,
+    CancelTurn,
+    Command,
+    ConfigureSession,
+    InterruptTurn,
+    RestartSession,
+    StopSession,
+    SubmitPrompt,
+)
+from bridge.errors import BridgeError, InternalError, InvalidPayload, JournalError, RequestClosed
+from bridge.events import (
+    DeltaAdded,
+    Event,
+    RequestAnswered,
+    RequestId,
+    RequestOpened,
+    Session,
+    SessionChanged,
+    SessionDeleted,
+    Snapshot,
+    Turn,
+    TurnId,
+)
+from bridge.sessions.backends.base import Backend, Batch, Checkpoint, Launch, Liveness
+from bridge.sessions.core import Phase, SessionCore
+from bridge.sessions.effects import (
+    BlockKept,
+    Output,
+    PlanRestart,
+    SendAnswer,
+    SendPrompt,
+    SendSettings,
+    StartProcess,
+    StopProcess,
+    TurnAdvanced,
+)
+from bridge.sessions.hands import Hands, Outcome
+from bridge.sessions.journal import Journal
+from bridge.sessions.records import (
+    CloseRequest,
+    MoveCheckpoint,
+    Op,
+    SaveBlock,
+    SaveRequest,
+    SaveSession,
+    SaveTurn,
+    SessionRecord,
+    TurnRecord,
+)
+from bridge.signals import LivenessLost, ProcessExited
+from bridge.supervision import RestartBudget
+
+log = structlog.get_logger(__name__)
+
+Done = Callable[[object], None]
+"""Gets a reply's payload or a `BridgeError`, once, before the events of the command are published."""
+
+ADOPT_AGAIN_S = (0.5, 1.0, 2.0, 5.0)
+"""Between questions whether a process lives, while tmux cannot say; the last one repeats."""
+
+MAILBOX_CALLS = 10_000
+"""Calls that may wait for one session; more are refused. Signals are not bounded here: they are on disk
+already, and the backend reads them no faster than this task lets the loop run."""
+
+
+class Publisher(Protocol):
+    """Where a session's events go; the composition root makes it of the hub's topics."""
+
+    @property
+    def viewers(self) -> int: ...
+
+    def publish(self, at: float, event: Event) -> None: ...
+
+    def announce(self, at: float, event: SessionChanged | SessionDeleted) -> None:
+        """To the lobby."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    command: Command
+    author: str | None
+    done: Done
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """Something of our own to be taken in: what became of an effect, or a timer that is due."""
+
+    make: Callable[[float], list[Output]]
+    done: Done | None = None
+    reply: object = None
+
+
+class Actor:
+    """Made for one life of the task: after a crash the registry builds another from the journal."""
+
+    def __init__(
+        self,
+        core: SessionCore,
+        backend: Backend,
+        journal: Journal,
+        publisher: Publisher,
+        clock: Clock,
+        *,
+        budget: RestartBudget,
+        checkpoint: Checkpoint | None = None,
+        numbers: dict[TurnId, int] | None = None,
+        last_number: int = 0,
+    ) -> None:
+        self.core = core
+        self._backend = backend
+        self._journal = journal
+        self._publisher = publisher
+        self._clock = clock
+        self._budget = budget
+        self._checkpoint = checkpoint
+        self._numbers = numbers or {}
+        self._last_number = last_number
+        self._mailbox: asyncio.Queue[_Call | _Change | Batch] = asyncio.Queue()
+        self._hands = Hands(backend, self._effect_done)
+        self._settled = asyncio.Event()
+        self._deleted = False
+        self._ended = False
+        self._turns_cache: tuple[int, int, tuple[Turn, ...]] | None = None
+
+    # --- what others may call -----------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self.core.facts.name
+
+    def view(self) -> Session:
+        return replace(self.core.session(), viewers=self._publisher.viewers)
+
+    def call(self, command: Command, author: str | None, done: Done) -> None:
+        """Put a client's command into the mailbox; `done` is called from this session's task."""
+        if self._ended:
+            done(InternalError("The session's task is being restarted."))
+            return
+        if self._mailbox.qsize() >= MAILBOX_CALLS:
+            done(InternalError(f"{MAILBOX_CALLS} calls are already waiting for {self.name!r}."))
+            return
+        self._mailbox.put_nowait(_Call(command, author, done))
+
+    def take(self, batch: Batch) -> None:
+        """The backend's sink."""
+        self._mailbox.put_nowait(batch)
+
+    def start(self, done: Done) -> None:
+        """Start a stopped or failed session again; nothing where it runs."""
+
+        def again(at: float) -> list[Output]:
+            return self.core.start(at) if self.core.phase in (Phase.STOPPED, Phase.FAILED) else []
+
+        self._mailbox.put_nowait(_Change(again, done))
+
+    def delete(self, done: Done) -> None:
+        """End everything of this session; `run` returns once it is gone."""
+
+        def gone(result: Outcome) -> None:
+            self._mailbox.put_nowait(_Change(self._forget, done))
+
+        def end(at: float) -> list[Output]:
+            out = [*self.core.cancel_all(at), *self.core.stop(at)]
+            self._hands.delete(gone)
+            return [o for o in out if not isinstance(o, StopProcess)]
+
+        self._mailbox.put_nowait(_Change(end))
+
+    def describe(self) -> dict[str, object]:
+        """For the supervision tree."""
+        f = self.core.facts
+        return {
+            "session": f.name,
+            "backend": f.backend,
+            "state": self.core.state,
+            "pid": self._backend.pid,
+            "generation": f.generation,
+            "process_restarts": f.restarts,
+        }
+
+    async def snapshot(self, turns: int) -> Snapshot:
+        """The state as it has been published, exactly: nothing is between disk and topic when this
+        returns, and the caller may subscribe before it awaits anything."""
+        while True:
+            mark = self.core.finished
+            finished = await self._finished_turns(turns)
+            await self._settled.wait()
+            if mark == self.core.finished:
+                snapshot = self.core.snapshot(finished)
+                return replace(snapshot, session=self.view())
+
+    def abandon(self, error: BridgeError) -> None:
+        """Answer every call that still waits: this task will not come to them."""
+        while not self._mailbox.empty():
+            item = self._mailbox.get_nowait()
+            if isinstance(item, _Call | _Change) and item.done is not None:
+                item.done(error)
+
+    # --- the task -------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until deleted. Cancelling detaches: the process is left as it is."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                hands = group.create_task(self._hands.run(), name=f"hands:{self.name}")
+                if self.core.phase is Phase.UNKNOWN:
+                    group.create_task(self._adopt(), name=f"adopt:{self.name}")
+                elif self.core.phase is Phase.STARTING:
+                    # Made this very moment, and journaled: the first process is still to come.
+                    await self._apply(self.core.start_process())
+                self._settled.set()
+                while not self._deleted:
+                    await self._handle(await self._mailbox.get())
+                hands.cancel()
+        finally:
+            self._ended = True
+            self.abandon(InternalError("The session's task has ended."))
+            await self._backend.detach()
+
+    async def _handle(self, item: _Call | _Change | Batch) -> None:
+        self._settled.clear()
+        now = self._clock.now()
+        match item:
+            case Batch():
+                await self._take(item, now)
+            case _Change(make=make, done=done, reply=reply):
+                await self._apply(make(now), done=done, reply=reply)
+            case _Call():
+                try:
+                    await self._answer_call(item, now)
+                except BridgeError as e:
+                    item.done(e)
+        self._settled.set()
+
+    async def _take(self, batch: Batch, now: float) -> None:
+        if batch.generation != self.core.facts.generation or self.core.phase in (Phase.STOPPED, Phase.FAILED):
+            return  # the last words of a process that was ended on purpose
+        out: list[Output] = []
+        for signal in batch.signals:
+            out += self.core.observe(signal, now)
+        await self._apply(out, checkpoint=batch.checkpoint)
+
+    async def _answer_call(self, call: _Call, now: float) -> None:
+        command, done = call.command, call.done
+        match command:
+            case SubmitPrompt():
+                reply = await self._known(command)
+                if reply is not None:
+                    done(reply)
+                    return
+                reply, out = self.core.submit(TurnId(str(uuid4())), command, call.author, now)
+                await self._apply(out, done=done, reply=reply)
+            case InterruptTurn():
+                reply, out = self.core.interrupt()
+                await self._apply(out, done=done, reply=reply)
+            case CancelTurn(turn=turn):
+                await self._apply(self.core.cancel(turn, now), done=done, reply={})
+            case AnswerRequest():
+                try:
+                    out = self.core.answer(command, call.author)
+                except RequestClosed as e:
+                    raise await self._told_by_journal(e, command) from e
+                await self._apply(out, done=done, reply={})
+            case ConfigureSession():
+                await self._configure(command, done, now)
+            case RestartSession():
+                await self._apply(self.core.restart(now), done=done, reply={})
+            case StopSession():
+                await self._apply(self.core.stop(now), done=done, reply={})
+            case _:
+                raise InvalidPayload("event", f"{type(command).__name__} is not for a session")
+
+    async def _known(self, command: SubmitPrompt) -> dict[str, Any] | None:
+        """The reply to a prompt whose key was used before: its first turn, and nothing runs."""
+        if command.id is None:
+            return None
+        known = await self._journal.by_key(self.core.facts.name, command.id)
+        if known is None:
+            return None
+        turn = known.turn
+        if turn.prompt != self.core.check_prompt(command):
+            raise InvalidPayload("id", "was used for another prompt in this session")
+        ahead = [t.id for t in self.core.queue]
+        position = ahead.index(turn.id) + (self.core.open is not None) if turn.id in ahead else 0
+        return {"turn": turn.id, "status": turn.status, "position": position, "duplicate": True}
+
+    async def _told_by_journal(self, refusal: RequestClosed, command: AnswerRequest) -> RequestClosed:
+        if refusal.details.get("outcome") is not None:
+            return refusal
+        closed = await self._journal.closed_request(self.core.facts.name, RequestId(command.request))
+        return RequestClosed(command.request, *closed) if closed else refusal
+
+    async def _configure(self, command: ConfigureSession, done: Done, now: float) -> None:
+        model, mode = command.model, command.permission_mode
+
+        def configured(at: float) -> list[Output]:
+            return self.core.configure(model, mode, at)
+
+        if self.core.phase not in (Phase.IDLE, Phase.BUSY):
+            await self._apply(configured(now), done=done, reply={})
+            return
+
+        def sent(result: Outcome) -> None:
+            if result is None:
+                self._mailbox.put_nowait(_Change(configured, done, {}))
+            else:
+                done(InvalidPayload("", f"Claude refused the change: {result}"))
+
+        self._hands.do(SendSettings(model, mode), sent)
+
+    # --- from outputs to disk, to the caller, to the topic, to the backend ------------------------------
+
+    async def _apply(
+        self,
+        out: Sequence[Output],
+        *,
+        checkpoint: Checkpoint | None = None,
+        done: Done | None = None,
+        reply: object = None,
+    ) -> None:
+        ops = self._ops(out)
+        if checkpoint is not None:
+            self._checkpoint = checkpoint
+            if ops:
+                facts = self.core.facts
+                ops.append(MoveCheckpoint(facts.name, facts.generation, checkpoint))
+        if ops:
+            try:
+                await self._journal.write(ops)
+            except JournalError as e:
+                if done is not None:
+                    done(InternalError(f"The bridge could not write it down: {e}"))
+                raise
+            if self._checkpoint is not None:
+                self._backend.committed(self._checkpoint)
+        waits = done is not None and any(isinstance(o, StopProcess | SendAnswer) for o in out)
+        if done is not None and not waits:
+            done(reply)
+        now = self._clock.now()
+        for o in out:
+            self._carry_out(o, now, (done, reply) if waits else None)
+
+    def _carry_out(self, o: Output, now: float, waiting: tuple[Done | None, object] | None) -> None:
+        match o:
+            case DeltaAdded():
+                self._publisher.publish(now, o)
+            case TurnAdvanced() | BlockKept():
+                pass
+            case SessionChanged(session=session):
+                changed = SessionChanged(replace(session, viewers=self._publisher.viewers))
+                self._publisher.publish(now, changed)
+                self._publisher.announce(now, changed)
+            case PlanRestart(why=why):
+                self._plan_restart(why)
+            case StartProcess(resume=resume):
+                self._hands.start(self._launch(resume), self._started)
+            case StopProcess():
+                self._hands.stop(self._then(waiting))
+            case SendAnswer():
+                self._hands.do(o, self._answer_sent(o, waiting))
+            case _:
+                if isinstance(o, Event):
+                    self._publisher.publish(now, o)
+                else:
+                    self._hands.do(o)
+
+    def _ops(self, out: Sequence[Output]) -> list[Op]:
+        """What of it the journal keeps: of each turn and of the session only the last word."""
+        facts = self.core.facts
+        turns: dict[TurnId, SaveTurn] = {}
+        rest: list[Op] = []
+        touched = False
+        for o in out:
+            match o:
+                case TurnAdvanced(turn=turn, phase=phase):
+                    turns[turn.id] = SaveTurn(
+                        facts.name, TurnRecord(turn, phase, self._number(turn.id), facts.generation)
+                    )
+                    if phase == "finished":
+                        touched = True
+                        self._numbers.pop(turn.id, None)
+                case BlockKept(turn=turn_id, block=block):
+                    rest.append(SaveBlock(facts.name, turn_id, block))
+                case RequestOpened(request=request):
+                    rest.append(SaveRequest(facts.name, request))
+                case RequestAnswered(request=request_id, outcome=outcome, by=by):
+                    rest.append(CloseRequest(facts.name, request_id, outcome, by, self._clock.now()))
+                case StartProcess():
+                    facts.generation += 1
+                    facts.conversation = facts.conversation or facts.options.resume or str(uuid4())
+                    self._checkpoint = None
+                    touched = True
+                case SessionChanged():
+                    touched = True
+                case _:
+                    pass
+        session: list[Op] = [SaveSession(self.record())] if touched else []
+        return [*session, *turns.values(), *rest]
+
+    def record(self) -> SessionRecord:
+        f = self.core.facts
+        return SessionRecord(
+            name=f.name,
+            backend=f.backend,
+            options=f.options,
+            conversation=f.conversation,
+            model=f.model,
+            permission_mode=f.permission_mode,
+            generation=f.generation,
+            checkpoint=self._checkpoint,
+            state=self.core.phase.value,
+            reason=f.reason,
+            started_at=f.started_at,
+            created_at=f.created_at,
+            restarts=f.restarts,
+            turns=f.turns,
+            usage=f.usage,
+            cost_usd=f.cost_usd,
+        )
+
+    def _number(self, turn: TurnId) -> int:
+        if turn not in self._numbers:
+            self._last_number += 1
+            self._numbers[turn] = self._last_number
+        return self._numbers[turn]
+
+    def _launch(self, resume: bool) -> Launch:
+        f = self.core.facts
+        return Launch(
+            name=f.name,
+            generation=f.generation,
+            conversation=f.conversation or "",
+            resume=resume,
+            options=f.options,
+        )
+
+    # --- what becomes of effects ------------------------------------------------------------------------
+
+    def _then(self, waiting: tuple[Done | None, object] | None) -> Callable[[Outcome], None]:
+        def finished(result: Outcome) -> None:
+            if waiting is not None and waiting[0] is not None:
+                waiting[0](waiting[1] if result is None else InternalError(str(result)))
+
+        return finished
+
+    def _answer_sent(
+        self, answer: SendAnswer, waiting: tuple[Done | None, object] | None
+    ) -> Callable[[Outcome], None]:
+        done, reply = waiting or (None, None)
+
+        def sent(result: Outcome) -> None:
+            if result is None:
+                self._mailbox.put_nowait(
+                    _Change(lambda at: self.core.answered(answer.request, at), done, reply)
+                )
+                return
+            self.core.answer_failed(answer.request)
+            if done is not None:
+                done(InternalError(f"The answer could not be sent: {result}"))
+
+        return sent
+
+    def _started(self, result: Outcome) -> None:
+        self.core.facts.attach = self._backend.attach
+        if result is not None:
+            self._lost(ProcessExited(None, str(result)))
+
+    def _effect_done(self, effect: object, result: Outcome) -> None:
+        """The common ending of effects nobody waits for."""
+        if isinstance(effect, SendPrompt):
+            turn = effect.turn
+            if result is None:
+                self._mailbox.put_nowait(_Change(lambda _: self.core.prompt_sent(turn)))
+            else:
+                self._lost(ProcessExited(None, f"the prompt could not be handed over: {result}"))
+
+    def _lost(self, signal: ProcessExited | LivenessLost) -> None:
+        self._mailbox.put_nowait(Batch(self.core.facts.generation, (signal,)))
+
+    def _plan_restart(self, why: str) -> None:
+        self._budget, allowed = self._budget.spend(self._clock.monotonic())
+        if not allowed:
+            log.error("gave up restarting", session=self.name, why=why)
+            self._mailbox.put_nowait(_Change(lambda at: self.core.give_up(why, at)))
+            return
+        generation = self.core.facts.generation
+        log.warning("planned a restart", session=self.name, why=why, after_s=self._budget.delay())
+
+        def due(at: float) -> list[Output]:
+            return self.core.restart_due(at) if self.core.facts.generation == generation else []
+
+        asyncio.get_running_loop().call_later(self._budget.delay(), self._mailbox.put_nowait, _Change(due))
+
+    # --- the bridge came back ---------------------------------------------------------------------------
+
+    async def _adopt(self) -> None:
+        """Find out what became of the process, asking until there is an answer."""
+        facts = self.core.facts
+        generation = facts.generation
+        launch = self._launch(resume=True)
+        for attempt in range(1_000_000):
+            liveness = await self._hands.adopt(launch, self._checkpoint)
+            if facts.generation != generation or self.core.phase in (Phase.STOPPED, Phase.FAILED):
+                return  # somebody restarted or stopped it meanwhile
+            if liveness is Liveness.ALIVE:
+                facts.attach = self._backend.attach
+                log.info("adopted", session=self.name, pid=self._backend.pid)
+                return
+            if liveness is Liveness.GONE:
+                self._lost(ProcessExited(None, "it ended while no bridge was running"))
+                return
+            self._lost(LivenessLost("tmux cannot say whether the process lives"))
+            await asyncio.sleep(ADOPT_AGAIN_S[min(attempt, len(ADOPT_AGAIN_S) - 1)])
+
+    # --- reading ------------------------------------------------------------------------------------------
+
+    async def _finished_turns(self, limit: int) -> tuple[Turn, ...]:
+        """The newest finished turns; kept until the next one, because clients come in storms."""
+        mark = self.core.finished
+        if self._turns_cache is not None and self._turns_cache[:2] == (mark, limit):
+            return self._turns_cache[2]
+        turns = await self._journal.turns(self.core.facts.name, None, limit) if limit else ()
+        if mark == self.core.finished and self._settled.is_set():
+            self._turns_cache = (mark, limit, turns)
+        return turns
+
+    def _forget(self, at: float) -> list[Output]:
+        self._deleted = True
+        return []

@@ -1,0 +1,119 @@
+"""Does a session's effects on its backend, one after the other, beside the session's own task.
+
+A start or a stop does not wait behind a prompt that a hung process will not read: it ends what is being
+done and drops what waits, because both make it void.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from bridge.errors import BackendError, TmuxError
+from bridge.sessions.backends.base import Answer, Backend, Checkpoint, Launch, Liveness
+from bridge.sessions.effects import Effect, SendAnswer, SendInterrupt, SendPrompt, SendSettings
+
+log = structlog.get_logger(__name__)
+
+Outcome = Exception | None
+Finished = Callable[[Outcome], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    label: str
+    work: Callable[[], Awaitable[object]]
+    finished: Finished
+
+
+class Hands:
+    def __init__(self, backend: Backend, ended: Callable[[object, Outcome], None]) -> None:
+        """`ended` hears of every effect that was given no `finished` of its own."""
+        self._backend = backend
+        self._ended = ended
+        self._jobs: deque[_Job] = deque()
+        self._wake = asyncio.Event()
+        self._current: asyncio.Task[object] | None = None
+
+    def do(self, effect: Effect, finished: Finished | None = None) -> None:
+        def ended(result: Outcome) -> None:
+            self._ended(effect, result)
+
+        self._put(_Job(type(effect).__name__, lambda: self._work(effect), finished or ended))
+
+    def start(self, launch: Launch, finished: Finished) -> None:
+        self._preempt("the process is being started afresh")
+        self._put(_Job("start", lambda: self._backend.start(launch), finished))
+
+    def stop(self, finished: Finished) -> None:
+        self._preempt("the session was stopped")
+        self._put(_Job("stop", self._backend.stop, finished))
+
+    def delete(self, finished: Finished) -> None:
+        self._preempt("the session was deleted")
+
+        async def remove() -> None:
+            await self._backend.stop()
+            await self._backend.delete()
+
+        self._put(_Job("delete", remove, finished))
+
+    async def adopt(self, launch: Launch, checkpoint: Checkpoint | None) -> Liveness:
+        try:
+            return await self._backend.adopt(launch, checkpoint)
+        except (BackendError, TmuxError) as e:
+            log.warning("could not ask about the process", session=launch.name, error=str(e))
+            return Liveness.UNKNOWN
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            while True:
+                while not self._jobs:
+                    self._wake.clear()
+                    await self._wake.wait()
+                job = self._jobs.popleft()
+                self._current = group.create_task(self._attempt(job), name=job.label)
+                await asyncio.wait({self._current})
+                self._current = None
+
+    async def _attempt(self, job: _Job) -> None:
+        try:
+            await job.work()
+        except (BackendError, TmuxError, OSError) as e:
+            log.warning("an effect failed", effect=job.label, error=str(e))
+            job.finished(e)
+        except asyncio.CancelledError:
+            job.finished(BackendError("it was overtaken by a stop or restart"))
+            raise
+        else:
+            job.finished(None)
+
+    def _put(self, job: _Job) -> None:
+        self._jobs.append(job)
+        self._wake.set()
+
+    def _preempt(self, why: str) -> None:
+        if self._current is not None:
+            self._current.cancel()
+        while self._jobs:
+            self._jobs.popleft().finished(BackendError(why))
+
+    def _work(self, effect: Effect) -> Awaitable[object]:
+        match effect:
+            case SendPrompt(turn=turn, prompt=prompt):
+                return self._backend.send_prompt(turn, prompt)
+            case SendInterrupt():
+                return self._backend.interrupt()
+            case SendSettings(model=model, permission_mode=mode):
+                return self._backend.configure(model, mode)
+            case SendAnswer():
+                answer = Answer(
+                    effect.allow, effect.input, effect.suggestions, effect.message, effect.interrupt
+                )
+                return self._backend.answer(effect.request, answer)
+            case _:
+                raise AssertionError(f"{effect} is not done to a running process")

@@ -1,0 +1,282 @@
+"""All sessions of this bridge, by name: brings them back, makes new ones, keeps their tasks supervised."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import structlog
+
+from bridge.clock import Clock
+from bridge.commands import NAME, StartOptions
+from bridge.config import SessionConfig
+from bridge.errors import (
+    BackendUnavailable,
+    BridgeError,
+    InvalidName,
+    InvalidPayload,
+    SessionExists,
+    SessionNotFound,
+    TooManySessions,
+)
+from bridge.events import Evidence, Session, SessionDeleted, SessionName, Turn, TurnId
+from bridge.sessions.actor import Actor, Done, Publisher
+from bridge.sessions.backends.base import Backend, Sink
+from bridge.sessions.core import Facts, Limits, Phase, SessionCore
+from bridge.sessions.journal import Journal
+from bridge.sessions.records import LoadedSession, SaveSession
+from bridge.supervision import ChildSpec, RestartBudget, Supervisor
+
+log = structlog.get_logger(__name__)
+
+BackendFactory = Callable[[SessionName, Sink], Backend]
+DETACH_S = 5.0
+"""How long one session may take to let go of its process when the bridge stops."""
+
+
+class Registry:
+    def __init__(
+        self,
+        journal: Journal,
+        backends: Mapping[str, BackendFactory],
+        publisher: Callable[[SessionName], Publisher],
+        forget: Callable[[SessionName], None],
+        supervisor: Supervisor,
+        clock: Clock,
+        config: SessionConfig,
+        node: str,
+    ) -> None:
+        """`forget` drops a deleted session's topic."""
+        self._journal = journal
+        self._backends = backends
+        self._publisher = publisher
+        self._forget = forget
+        self._supervisor = supervisor
+        self._clock = clock
+        self._config = config
+        self._node = node
+        self._actors: dict[str, Actor] = {}
+        self._making: dict[str, asyncio.Future[Actor]] = {}
+
+    # --- finding ------------------------------------------------------------------------------------
+
+    def get(self, name: str) -> Actor:
+        """Raises `InvalidName`, `SessionNotFound`."""
+        if NAME.fullmatch(name) is None:
+            raise InvalidName(name)
+        actor = self._actors.get(name)
+        if actor is None:
+            raise SessionNotFound(name)
+        return actor
+
+    def sessions(self) -> list[Session]:
+        return [self._actors[name].view() for name in sorted(self._actors)]
+
+    async def history(self, name: str, before: TurnId | None, limit: int) -> tuple[Turn, ...] | None:
+        """Finished turns, newest last; None where there is no turn `before`."""
+        if before is not None and await self._journal.turn(SessionName(name), before) is None:
+            return None
+        return await self._journal.turns(SessionName(name), before, limit)
+
+    # --- making and bringing back ---------------------------------------------------------------------
+
+    async def load(self) -> None:
+        """Bring back every session of the journal; whether their processes live is found out meanwhile."""
+        for loaded in await self._journal.load():
+            actor = self._revive(loaded)
+            if actor is not None:
+                self._serve(actor)
+
+    async def start(self, name: str, options: StartOptions, *, joining: bool) -> tuple[Actor, bool]:
+        """The session of that name, made if there is none; whether it was there before.
+
+        `joining` takes an existing session as it is. Otherwise options that differ raise `SessionExists`,
+        and a stopped or failed session is started again.
+        """
+        if NAME.fullmatch(name) is None:
+            raise InvalidName(name)
+        while (making := self._making.get(name)) is not None:
+            await asyncio.wait({making})
+        actor = self._actors.get(name)
+        if actor is None:
+            return await self._make(SessionName(name), self._resolved(options)), False
+        if not joining:
+            self._compare(actor, options)
+            if actor.core.phase in (Phase.STOPPED, Phase.FAILED):
+                self._room()
+                await called(actor.start)
+        return actor, True
+
+    async def delete(self, name: str) -> None:
+        await called(self.get(name).delete)
+
+    async def _make(self, name: SessionName, options: StartOptions) -> Actor:
+        self._room()
+        self._making[name] = making = asyncio.get_running_loop().create_future()
+        try:
+            facts = Facts(
+                name=name,
+                backend=options.backend or self._config.backend,
+                options=options,
+                node=self._node,
+                model=options.model,
+                permission_mode=options.permission_mode or self._config.permission_mode,
+            )
+            actor = self._build(facts)
+            actor.core.created(self._clock.now())
+            await self._journal.write([SaveSession(actor.record())])
+            self._serve(actor)
+        finally:
+            del self._making[name]
+            making.cancel()
+        log.info("session made", session=name, backend=facts.backend)
+        return actor
+
+    def _revive(self, loaded: LoadedSession) -> Actor | None:
+        """The session's task as the journal has it, not running yet."""
+        r = loaded.record
+        if r.backend not in self._backends:
+            log.error("left a session out: nothing here can run it", session=r.name, backend=r.backend)
+            return None
+        facts = Facts(
+            name=r.name,
+            backend=r.backend,
+            options=r.options,
+            node=self._node,
+            model=r.model,
+            permission_mode=r.permission_mode,
+            conversation=r.conversation,
+            generation=r.generation,
+            started_at=r.started_at,
+            created_at=r.created_at,
+            restarts=r.restarts,
+            turns=r.turns,
+            usage=r.usage,
+            cost_usd=r.cost_usd,
+            reason=r.reason,
+        )
+        actor = self._build(facts, loaded)
+        turns = [(t.turn, t.phase) for t in loaded.open_turns]
+        halted = r.state in ("stopped", "failed")
+        actor.core.restore(Phase(r.state) if halted else Phase.UNKNOWN, turns, loaded.requests)
+        if not halted:
+            actor.core.adopt(self._clock.now())
+        return actor
+
+    def _build(self, facts: Facts, loaded: LoadedSession | None = None) -> Actor:
+        limits = Limits(self._config.max_queue, self._config.max_prompt_bytes)
+        core = SessionCore(facts, limits, Evidence("journal", self._clock.now()))
+        numbers = {t.turn.id: t.number for t in loaded.open_turns} if loaded else {}
+        made: list[Actor] = []
+        backend = self._backends[facts.backend](facts.name, lambda batch: made[0].take(batch))
+        actor = Actor(
+            core,
+            backend,
+            self._journal,
+            self._publisher(facts.name),
+            self._clock,
+            budget=RestartBudget(self._config.restart_limit, self._config.restart_window_s),
+            checkpoint=loaded.record.checkpoint if loaded else None,
+            numbers=numbers,
+            last_number=loaded.last_number if loaded else 0,
+        )
+        made.append(actor)
+        return actor
+
+    def _serve(self, actor: Actor) -> None:
+        name = actor.core.facts.name
+        self._actors[name] = actor
+        fresh: list[Actor] = [actor]
+
+        async def run() -> None:
+            # After a crash the task begins again from what the journal has, as after a restart.
+            served = fresh.pop() if fresh else await self._reloaded(name)
+            if served is not None:
+                self._actors[name] = served
+                await served.run()
+            self._gone(name)
+
+        self._supervisor.start_child(
+            ChildSpec(
+                id=f"session:{name}",
+                run=run,
+                restart="transient",
+                shutdown_s=DETACH_S,
+                describe=lambda: self._actors[name].describe() if name in self._actors else {},
+            )
+        )
+
+    async def _reloaded(self, name: SessionName) -> Actor | None:
+        for loaded in await self._journal.load():
+            if loaded.record.name == name:
+                return self._revive(loaded)
+        return None
+
+    def _gone(self, name: SessionName) -> None:
+        self._actors.pop(name, None)
+        self._publisher(name).announce(self._clock.now(), SessionDeleted(name))
+        self._forget(name)
+        log.info("session deleted", session=name)
+
+    # --- what a start may ask for -----------------------------------------------------------------------
+
+    def _room(self) -> None:
+        running = sum(a.core.phase not in (Phase.STOPPED, Phase.FAILED) for a in self._actors.values())
+        if running + len(self._making) >= self._config.max_sessions:
+            raise TooManySessions(self._config.max_sessions)
+
+    def _resolved(self, options: StartOptions) -> StartOptions:
+        """The options with every default filled in that a process needs, and checked against this machine."""
+        backend = options.backend or self._config.backend
+        if backend not in self._backends:
+            raise BackendUnavailable(backend, f"this bridge has {', '.join(sorted(self._backends))}.")
+        roots = [root.expanduser().resolve() for root in self._config.roots] or [Path.home()]
+        default = self._config.cwd.expanduser() if self._config.cwd else roots[0]
+        return options.model_copy(
+            update={
+                "backend": backend,
+                "model": options.model or self._config.model,
+                "cwd": _folder("cwd", options.cwd or str(default), roots),
+                "permission_mode": options.permission_mode or self._config.permission_mode,
+                "add_dirs": [_folder("add_dirs", each, roots) for each in options.add_dirs or []] or None,
+            }
+        )
+
+    def _compare(self, actor: Actor, options: StartOptions) -> None:
+        """Only what is asked for is compared: a start without options takes the session as it is."""
+        asked = options.model_dump(exclude_none=True)
+        if asked:
+            resolved = self._resolved(options).model_dump()
+            has = actor.core.facts.options.model_dump()
+            differing = [key for key in asked if resolved[key] != has[key]]
+            if differing:
+                raise SessionExists(actor.name, differing)
+
+
+async def called(method: Callable[[Done], None]) -> object:
+    """Wait for an actor's answer; raises what it refuses with."""
+    answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+
+    def done(result: object) -> None:
+        if answer.done():
+            return
+        if isinstance(result, BridgeError):
+            answer.set_exception(result)
+        else:
+            answer.set_result(result)
+
+    method(done)
+    return await answer
+
+
+def _folder(field: str, given: str, roots: list[Path]) -> str:
+    path = Path(given).expanduser()
+    if not path.is_absolute():
+        raise InvalidPayload(field, f"{given!r} is not an absolute path")
+    resolved = path.resolve()
+    if not any(resolved.is_relative_to(root) for root in roots):
+        raise InvalidPayload(field, f"{given!r} is not under {', '.join(map(str, roots))}")
+    if not resolved.is_dir():
+        raise InvalidPayload(field, f"{given!r} is not a folder on the bridge's machine")
+    return str(resolved)
