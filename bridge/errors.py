@@ -186,6 +186,23 @@ class SetupError(Exception):
         return f"{self.problem}\n{self.remedy}" if self.remedy else self.problem
 
 
+class BridgeUnreachable(SetupError):
+    """No bridge answers where the command looked for one."""
+
+    exit_code = 3
+
+
+class RefusedByBridge(SetupError):
+    """The bridge said no: `reason` is the wire's code, `details` what stood beside it."""
+
+    exit_code = 4
+
+    def __init__(self, reason: str, problem: str, remedy: str = "", **details: Any) -> None:
+        super().__init__(problem, remedy)
+        self.reason = reason
+        self.details = details
+
+
 class TmuxError(Exception):
     """tmux could not be asked, or refused: says nothing about whether a session lives."""
 

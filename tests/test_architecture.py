@@ -105,6 +105,7 @@ OWN_TASKS = frozenset({"supervision"})
 CATCH_ALL = frozenset(
     {
         "cli",  # the command's last line: one sentence instead of a traceback
+        "hub",  # one client's trouble must not reach the others
         "supervision",
         "sessions.actor",
         "sessions.journal",  # its thread serves every session and must outlive any one operation
