@@ -213,3 +213,17 @@ class BackendError(Exception):
 
 class JournalError(Exception):
     """The journal could not be opened, read or written."""
+
+
+class SupervisionError(Exception):
+    """A supervisor cannot do what it was asked: no such child, or one that has not ended."""
+
+
+class SupervisorFailed(SupervisionError):
+    """A supervisor gave up: `child` needed more restarts than allowed, the last time because of `problem`."""
+
+    def __init__(self, supervisor: str, child: str, problem: str) -> None:
+        super().__init__(f"{supervisor!r} gave up on {child!r}: {problem}")
+        self.supervisor = supervisor
+        self.child = child
+        self.problem = problem
