@@ -200,7 +200,7 @@ class Journal:
             for call in batch:
                 self._apply(db, call)
             db.execute("COMMIT")
-        except Exception as e:  # noqa: BLE001 - whatever it is, this thread goes on
+        except Exception as e:  # noqa: BLE001 - whatever it is, this thread serves all sessions and goes on
             if db.in_transaction:
                 with suppress(sqlite3.Error):
                     db.execute("ROLLBACK")
@@ -245,13 +245,13 @@ class Journal:
 
     # --- reading: each sees every write that was resolved before it ------------------------------
 
-    async def load(self) -> list[LoadedSession]:
-        """Every session as it was left, the first created first.
+    async def load(self, name: SessionName | None = None) -> list[LoadedSession]:
+        """Every session as it was left, the first created first; or the one called `name`, if it is there.
 
         A record that cannot be understood is skipped, logged and kept. Raises `JournalError` where
         the file cannot be read.
         """
-        loaded, damaged = await self._ask(journal_sql.load)
+        loaded, damaged = await self._ask(lambda db: journal_sql.load(db, name))
         self._damaged |= damaged
         return loaded
 

@@ -77,6 +77,7 @@ CREATE TABLE blocks (
     block    INTEGER NOT NULL,
     kind     TEXT NOT NULL,         -- text, thinking or tool
     parent   TEXT,
+    message  TEXT NOT NULL,         -- of which answer of Claude it is a part
     text     TEXT,                  -- of text and thinking
     tool     TEXT,                  -- from here on: of tool
     name     TEXT,
@@ -92,6 +93,7 @@ CREATE TABLE requests (
     turn        TEXT NOT NULL,
     kind        TEXT NOT NULL,
     tool        TEXT NOT NULL,
+    call        TEXT,
     input       TEXT NOT NULL,      -- JSON
     suggestions TEXT NOT NULL,      -- JSON
     opened_at   REAL NOT NULL,

@@ -45,8 +45,10 @@ SESSION_COLUMNS = tuple(f.name for f in fields(SessionRecord))
 TURN_FIELDS = tuple(f.name for f in fields(Turn) if f.name not in ("id", "prompt", "blocks"))
 TURN_COLUMNS = ("number", "phase", "generation", *TURN_FIELDS)
 TURNS = "SELECT turns.*, prompts.prompt FROM turns LEFT JOIN prompts ON prompts.turn = turns.id"
-BLOCK_COLUMNS = ("block", "kind", "parent", "text", "tool", "name", "input", "output", "is_error")
-REQUEST_COLUMNS = ("turn", "kind", "tool", "input", "suggestions", "opened_at")
+TEXT_FIELDS = tuple(f.name for f in fields(Block))
+TOOL_FIELDS = tuple(f.name for f in fields(ToolBlock))
+BLOCK_COLUMNS = tuple(dict.fromkeys(("block", "kind", *TEXT_FIELDS, *TOOL_FIELDS)))
+REQUEST_COLUMNS = tuple(f.name for f in fields(Request) if f.name != "id")
 OUTCOMES = get_args(Outcome)
 ENDLESS = 2**63 - 1
 
@@ -110,28 +112,17 @@ def _save_turn(db: sqlite3.Connection, op: SaveTurn) -> None:
 
 
 def _save_block(db: sqlite3.Connection, op: SaveBlock) -> None:
-    block = op.block
-    row: dict[str, Any] = dict.fromkeys(BLOCK_COLUMNS)
-    row |= {"session": op.session, "turn": op.turn, "block": block.block, "kind": block.kind}
-    row["parent"] = block.parent
-    if isinstance(block, ToolBlock):
-        row |= {"tool": block.tool, "name": block.name, "input": _json(block.input)}
-        row |= {"output": block.output, "is_error": block.is_error}
-    else:
-        row["text"] = block.text
+    names = TOOL_FIELDS if isinstance(op.block, ToolBlock) else TEXT_FIELDS
+    row: dict[str, Any] = dict.fromkeys(BLOCK_COLUMNS) | {name: getattr(op.block, name) for name in names}
+    row |= {"session": op.session, "turn": op.turn, "kind": op.block.kind, "input": _json(row["input"])}
     if not db.execute(SAVE_BLOCK, row).rowcount:
         raise JournalError(f"there is no turn {op.turn!r} in session {op.session!r} to save a block of")
 
 
 def _save_request(db: sqlite3.Connection, op: SaveRequest) -> None:
     request = op.request
-    row: dict[str, Any] = {
-        "session": op.session,
-        "request": request.id,
-        "turn": request.turn,
-        "kind": request.kind,
-    }
-    row |= {"tool": request.tool, "opened_at": request.opened_at}
+    row = {name: getattr(request, name) for name in REQUEST_COLUMNS}
+    row |= {"session": op.session, "request": request.id}
     row |= {"input": _json(request.input), "suggestions": _json(request.suggestions)}
     if not db.execute(SAVE_REQUEST, row).rowcount:
         raise JournalError(f"there is no session {op.session!r} to save a request of")
@@ -188,23 +179,35 @@ class BadRow(Exception):
     """A row that cannot be understood; its text says which column, never what stands there."""
 
 
-def load(db: sqlite3.Connection) -> tuple[list[LoadedSession], set[str]]:
-    """Every session as it stands, and the names of those whose row could not be understood."""
-    turns = _grouped(db, f"{TURNS} WHERE phase <> 'finished' ORDER BY number, turns.id", "turns")
+def load(db: sqlite3.Connection, name: str | None = None) -> tuple[list[LoadedSession], set[str]]:
+    """Every session (or the one called `name`) as it stands, and the names of rows not understood."""
+    only = {"name": name}
+    mine = ":name IS NULL OR session = (SELECT id FROM sessions WHERE name = :name)"
+    turns = _grouped(db, f"{TURNS} WHERE phase <> 'finished' AND ({mine}) ORDER BY number, turns.id", only)
     requests = _grouped(
-        db, "SELECT * FROM requests WHERE outcome IS NULL ORDER BY opened_at, rowid", "requests"
+        db, f"SELECT * FROM requests WHERE outcome IS NULL AND ({mine}) ORDER BY opened_at, rowid", only
     )
     loaded: list[LoadedSession] = []
     damaged: set[str] = set()
-    for row in db.execute("SELECT * FROM sessions ORDER BY id").fetchall():
+    stored = db.execute("SELECT * FROM sessions WHERE :name IS NULL OR name = :name ORDER BY id", only)
+    for row in stored.fetchall():
         record = _understood("sessions", row, read_session)
         if record is None:
             damaged.add(str(row["name"]))
             continue
         open_turns = tuple(_turns_with_blocks(db, turns.get(row["id"], [])))
         found = (_understood("requests", r, read_request) for r in requests.get(row["id"], []))
-        loaded.append(LoadedSession(record, open_turns, tuple(r for r in found if r is not None)))
+        opened = tuple(request for request in found if request is not None)
+        loaded.append(LoadedSession(record, open_turns, opened, _last_number(db, row["id"])))
     return loaded, damaged
+
+
+def _last_number(db: sqlite3.Connection, session: int) -> int:
+    row = db.execute(
+        "SELECT number FROM turns WHERE session = ? AND typeof(number) = 'integer' ORDER BY number DESC LIMIT 1",
+        (session,),
+    ).fetchone()
+    return 0 if row is None else int(row["number"])
 
 
 def finished_turns(
@@ -262,9 +265,9 @@ def _one_record(db: sqlite3.Connection, row: Row | None) -> TurnRecord | None:
     raise JournalError("the record of this turn is damaged")
 
 
-def _grouped(db: sqlite3.Connection, query: str, table: str) -> dict[int, list[Row]]:
+def _grouped(db: sqlite3.Connection, query: str, parameters: dict[str, str | None]) -> dict[int, list[Row]]:
     groups: dict[int, list[Row]] = {}
-    for row in db.execute(query).fetchall():
+    for row in db.execute(query, parameters).fetchall():
         groups.setdefault(row["session"], []).append(row)
     return groups
 
@@ -309,13 +312,14 @@ def read_turn(row: Row) -> TurnRecord:
 
 def read_block(row: Row) -> AnyBlock:
     if row["kind"] != ToolBlock.kind:
-        return _valid(_block, {name: row[name] for name in ("block", "kind", "text", "parent")})
-    stored = {name: row[name] for name in ("block", "tool", "name", "output", "is_error", "parent")}
-    return _valid(_tool, {**stored, "input": _unjson("input", row["input"])})
+        return _valid(_block, {name: row[name] for name in TEXT_FIELDS})
+    return _valid(
+        _tool, {name: row[name] for name in TOOL_FIELDS} | {"input": _unjson("input", row["input"])}
+    )
 
 
 def read_request(row: Row) -> Request:
-    stored = {name: row[name] for name in ("turn", "kind", "tool", "opened_at")} | {"id": row["request"]}
+    stored = {name: row[name] for name in REQUEST_COLUMNS} | {"id": row["request"]}
     return _valid(_request, stored | {name: _unjson(name, row[name]) for name in ("input", "suggestions")})
 
 
