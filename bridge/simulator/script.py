@@ -36,6 +36,10 @@ _OPENING = re.compile(r"\[\[sim(?=[\s{\]])\s*")
 _CLOSING = re.compile(r"\s*\]\]")
 _REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>\s*", re.DOTALL)
 _PIECE = re.compile(r"\s*\S{1,64}\s*|\s+")
+_STEERED = re.compile(
+    r"The user sent a new message while you were working:\n(.*?)(?:\n\nThis is how Claude Code|\Z)", re.DOTALL
+)
+"""How Claude Code 2.1.330 hands on, in the system's role, what is typed while a tool runs."""
 _NOT_A_PROMPT = (
     "<local-command-",
     "<command-name>",
@@ -146,16 +150,17 @@ def plan(request: Json) -> Plan:
 
 def find_prompt(messages: list[Json]) -> Prompt:
     """The last block of text in the user's role that is a prompt: not a reminder, not a local command's
-    output, not a tool's result. Messages of other roles may stand anywhere between.
+    output, not a tool's result. What a person adds while tools run goes on with the script that runs, unless
+    it brings a directive of its own.
     """
     answered = False
     for message in reversed(messages):
-        if message.get("role") != "user":
+        if message["role"] == "assistant":
             continue
         for block in reversed(blocks_of(message)):
             if block.get("type") == "tool_result":
                 answered = True
-            text = _said(block)
+            text = _said(block) if message["role"] == "user" else _steered(block)
             if text:
                 return Prompt(text, answered)
     return Prompt("", answered)
@@ -229,6 +234,12 @@ def _said(block: Json) -> str:
         return ""
     text = _REMINDER.sub("", text) if "<system-reminder>" in text else text
     return "" if text.lstrip().startswith(_NOT_A_PROMPT) or not text.strip() else text
+
+
+def _steered(block: Json) -> str:
+    text = block.get("text")
+    found = _STEERED.search(text) if isinstance(text, str) else None
+    return found[1] if found and _OPENING.search(found[1]) else ""
 
 
 def _read(source: str) -> Directive:

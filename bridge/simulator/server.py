@@ -23,8 +23,12 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 """The API's own limit for a request."""
 WRITE_BYTES = 16 * 1024
 """What is sent without a pause is written together up to this size: a write costs more than an event."""
+CUT_DELAY_S = 0.1
+"""Before a connection is cut: Node's fetch throws away what it holds unread when its connection ends, and
+Claude Code would see none of the deltas that came with the cut.
+"""
 RECORDED_REQUESTS = 200
-RECORDED_BYTES = 64 * 1024 * 1024
+RECORDED_BYTES = 32 * 1024 * 1024
 """Every request repeats its whole conversation, so the record is bounded by bytes as well."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -192,10 +196,12 @@ async def _stream(
         await response.write_eof()
     elif fault.kind is FaultKind.HANG:
         await asyncio.Event().wait()  # until the client leaves or the simulator ends
-    elif request.transport is not None:
-        # Flushes what was written, then closes: every delta arrives, the end of the response never does
-        # (an abort could throw away the last deltas, and how many arrive would be chance).
-        request.transport.close()
+    else:
+        await asyncio.sleep(CUT_DELAY_S)
+        if request.transport is not None:
+            # Sends what was written, then closes: every delta arrives, the end of the response never does.
+            # (An abort could throw away the last deltas, and how many arrive would be chance.)
+            request.transport.close()
     return response
 
 
@@ -227,8 +233,8 @@ def _token() -> str:
 
 def _has_key(request: web.Request) -> bool:
     """Any key will do: there is nothing here to protect, but a client that forgets its key must notice."""
-    bearer = request.headers.get("Authorization", "")
-    return bool(request.headers.get("x-api-key") or bearer.removeprefix("Bearer ").strip())
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return bool(request.headers.get("x-api-key") or (scheme.lower() == "bearer" and token.strip()))
 
 
 def _json(value: Any, status: int = 200) -> web.Response:

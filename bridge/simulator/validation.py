@@ -85,8 +85,8 @@ def _unpaired_tools(messages: list[Json]) -> str | None:
         if stray:
             return (
                 "messages: unexpected `tool_use_id` found in `tool_result` blocks: "
-                f"{', '.join(sorted(stray))}. Each `tool_result` block must have a corresponding `tool_use` block "
-                "in the previous message."
+                f"{', '.join(sorted(stray))}. "
+                "Each `tool_result` block must have a corresponding `tool_use` block in the previous message."
             )
         asked = [str(block.get("id")) for block in blocks if block["type"] == "tool_use"]
     return _without_result(asked) if asked else None
