@@ -80,16 +80,19 @@ TABLE = (
     # The application and what speaks to it.
     Row(
         ("service",),
-        (*VOCABULARY, "sessions.registry", "sessions.pool", "hub", "auth", "supervision"),
+        (*VOCABULARY, "sessions.registry", "sessions.actor", "sessions.pool", "hub", "auth", "supervision"),
         SOCKETS | TMUX | CHILDREN,
     ),
     Row(("transports.*",), (*VOCABULARY, "service", "wire.*", "auth", "transports.*"), TMUX | CHILDREN),
     Row(("simulator.*",), ("errors", "config", "simulator.*"), TMUX),
     # The command.
-    Row(("client",), (*VOCABULARY, "wire.*", "reading"), TMUX | CHILDREN),
+    Row(("locate",), VOCABULARY, PURE_NEVER - {"urllib"}),
+    Row(("client",), (*VOCABULARY, "wire.*", "locate", "reading"), TMUX | CHILDREN),
     Row(("reading",), ("errors",), PURE_NEVER),
-    Row(("doctor",), (*VOCABULARY, "client", "sessions.claude.*"), TMUX),
-    Row(("cli",), ("app", "config", "errors", "client", "reading", "doctor", "log", "wire.*"), TMUX),
+    Row(("doctor",), (*VOCABULARY, "locate", "sessions.claude.*"), TMUX),
+    Row(
+        ("cli",), ("app", "config", "errors", "client", "locate", "reading", "doctor", "log", "wire.*"), TMUX
+    ),
     Row(("__main__",), ("cli",), TMUX),
     Row(("app",), ("*",), frozenset()),
 )

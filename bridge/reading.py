@@ -1,0 +1,224 @@
+"""Turns a session's events into what a person reads in a terminal.
+
+Pure: events in, pieces of text out, each with the tone it is said in. A preview that was already printed
+cannot be taken back from a terminal, so what is printed is remembered, and only what differs is said again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Tone = Literal["text", "thinking", "note", "ask", "problem"]
+Payload = Mapping[str, Any]
+
+FINAL = frozenset({"completed", "interrupted", "failed", "cancelled", "unknown"})
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_PREVIEW = 200
+"""Characters of a tool's input that are shown: enough to decide, short enough for one look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Something to print. `text` is the reply itself, to be printed as it is; the rest are whole lines."""
+
+    tone: Tone
+    text: str
+
+
+def printable(text: str) -> str:
+    """`text` without what would steer a terminal: control characters, save newline and tab."""
+    return _CONTROL.sub("", text)
+
+
+def summary(value: object) -> str:
+    """One line for a tool's input: its only string as it is, everything else as `key: value`."""
+    if isinstance(value, Mapping):
+        texts = [v for v in value.values() if isinstance(v, str)]
+        line = texts[0] if len(value) == len(texts) == 1 else ", ".join(f"{k}: {v}" for k, v in value.items())
+    else:
+        line = str(value)
+    line = " ".join(printable(line).split())
+    return line if len(line) <= _PREVIEW else line[: _PREVIEW - 1] + "…"
+
+
+def how_to_answer(session: str, request: Payload) -> str:
+    """What a person types to answer a request, with what is being asked."""
+    answer = f"claude-bridge answer {session} {request['id']}"
+    if request["kind"] == "question":
+        questions = request.get("input", {}).get("questions", [])
+        lines = []
+        for question in questions:
+            labels = " / ".join(str(option.get("label")) for option in question.get("options", []))
+            lines.append(f"  {question.get('question')}  [{labels}]")
+        choices = " ".join(["--answer …"] * max(1, len(questions)))
+        return printable("\n".join(["Claude asks:", *lines, f"  {answer} allow {choices}"]))
+    asked = (
+        "Claude has a plan"
+        if request["kind"] == "plan"
+        else f"Claude asks to use {request.get('tool')}: {summary(request.get('input', {}))}"
+    )
+    return printable(f"{asked}\n  {answer} allow\n  {answer} deny")
+
+
+@dataclass(slots=True)
+class Reader:
+    """Follows a session, or one turn of it where `turn` is set; `outcome` is how that turn ended."""
+
+    session: str
+    turn: str | None = None
+    outcome: str | None = None
+    _current: str | None = None
+    _shown: dict[int, str] = field(default_factory=dict)
+    _last: int | None = None
+    _mid_line: bool = False
+
+    def feed(self, event: str, payload: Payload) -> Iterator[Piece]:
+        """What `event` adds to the page. Events of other turns add nothing where `turn` is set."""
+        if self.turn is not None and payload.get("turn", self.turn) != self.turn:
+            return
+        handler = getattr(self, f"_on_{event}", None)
+        if handler is not None:
+            yield from handler(payload)
+
+    def _on_submitted(self, reply: Payload) -> Iterator[Piece]:
+        self.turn = reply["turn"]
+        if reply.get("status") == "queued" and reply.get("position"):
+            yield Piece("note", f"Queued; {reply['position']} before it.")
+
+    def _on_joined(self, reply: Payload) -> Iterator[Piece]:
+        if reply.get("recovered"):
+            return
+        open_turn = reply.get("open_turn")
+        if open_turn and self.turn in {None, open_turn["id"]}:
+            yield from self._catch_up(open_turn)
+        for request in reply.get("requests", ()):
+            if self.turn in {None, request["turn"]}:
+                yield from self._on_request_opened({"request": request})
+
+    def history(self, turns: list[dict[str, Any]]) -> Iterator[Piece]:
+        """Turns of the past, as they would have read when they happened."""
+        for turn in turns:
+            yield from self._begin(turn["id"], turn.get("author"), turn["prompt"])
+            yield from self._on_turn_finished({**turn, "turn": turn["id"]})
+
+    def _catch_up(self, turn: Payload) -> Iterator[Piece]:
+        if self._current != turn["id"]:
+            yield from self._begin(turn["id"], turn.get("author"), turn["prompt"])
+        for block in turn.get("blocks", ()):
+            if block["kind"] == "text" and not block.get("parent"):
+                yield from self._settle(block["block"], block["text"])
+
+    def _begin(self, turn: str, author: str | None, prompt: str) -> Iterator[Piece]:
+        yield from self._end_line()
+        self._current, self._last = turn, None
+        self._shown.clear()
+        if self.turn is None:
+            yield Piece("note", printable(f"{author or 'terminal'}> {prompt}"))
+
+    def _on_turn_started(self, payload: Payload) -> Iterator[Piece]:
+        if self._current != payload["turn"]:
+            yield from self._begin(payload["turn"], payload.get("author"), payload["prompt"])
+
+    def _on_delta(self, payload: Payload) -> Iterator[Piece]:
+        if payload.get("parent"):
+            return
+        if payload["kind"] == "thinking":
+            yield Piece("thinking", printable(payload["text"]))
+            return
+        block = payload["block"]
+        yield from self._separate(block)
+        self._shown[block] = self._shown.get(block, "") + payload["text"]
+        yield self._say(payload["text"])
+
+    def _on_block(self, payload: Payload) -> Iterator[Piece]:
+        if payload["kind"] == "text" and not payload.get("parent"):
+            yield from self._settle(payload["block"], payload["text"])
+
+    def _on_discard(self, payload: Payload) -> Iterator[Piece]:
+        if self._shown.pop(payload["block"], ""):
+            yield from self._end_line()
+            yield Piece("note", "The connection to Claude broke; the text begins again:")
+
+    def _settle(self, block: int, text: str) -> Iterator[Piece]:
+        shown = self._shown.get(block, "")
+        if text == shown:
+            return
+        yield from self._separate(block)
+        if not text.startswith(shown):
+            yield from self._end_line()
+            yield Piece("note", "The text above was a preview; it reads:")
+            shown = ""
+        self._shown[block] = text
+        yield self._say(text[len(shown) :])
+
+    def _on_steered(self, payload: Payload) -> Iterator[Piece]:
+        yield from self._end_line()
+        yield Piece("note", printable(f"{payload.get('author') or 'terminal'}> {payload['prompt']}"))
+
+    def _on_tool_started(self, payload: Payload) -> Iterator[Piece]:
+        if not payload.get("parent"):
+            yield from self._end_line()
+            yield Piece("note", printable(f"· {payload['name']} {summary(payload.get('input', {}))}"))
+
+    def _on_request_opened(self, payload: Payload) -> Iterator[Piece]:
+        request = payload["request"]
+        if self.turn in {None, request.get("turn")}:
+            yield from self._end_line()
+            yield Piece("ask", how_to_answer(self.session, request))
+
+    def _on_request_closed(self, payload: Payload) -> Iterator[Piece]:
+        by = f" by {payload['by']}" if payload.get("by") else ""
+        yield Piece("note", printable(f"Request {payload['request']} {payload['outcome']}{by}."))
+
+    def _on_turn_finished(self, payload: Payload) -> Iterator[Piece]:
+        text, status = payload.get("text") or "", payload["status"]
+        if text and not any(self._shown.values()):
+            yield self._say(text)
+        yield from self._end_line()
+        if self.turn is not None:
+            self.outcome = status
+        error = payload.get("error") or {}
+        if status == "failed":
+            yield Piece(
+                "problem", printable(f"The turn failed: {error.get('message', 'no reason was given')}")
+            )
+        elif status == "unknown":
+            yield Piece(
+                "problem",
+                "Nobody can tell how this turn ended; it is not sent again by itself. "
+                f"Look with: claude-bridge attach {self.session}",
+            )
+        elif status != "completed":
+            yield Piece("note", f"The turn was {status}.")
+        self._current = None
+        self._shown.clear()
+
+    def _on_session_changed(self, payload: Payload) -> Iterator[Piece]:
+        session = payload["session"]
+        if session["state"] in {"failed", "stopped"}:
+            yield from self._end_line()
+            reason = f": {session['reason']}" if session.get("reason") else ""
+            yield Piece("problem", printable(f"The session is {session['state']}{reason}."))
+
+    def _on_lost(self, payload: Payload) -> Iterator[Piece]:
+        yield from self._end_line()
+        yield Piece("note", printable(f"{payload['why']} Trying again…"))
+
+    def _separate(self, block: int) -> Iterator[Piece]:
+        if self._last is not None and self._last != block:
+            yield from self._end_line()
+        self._last = block
+
+    def _say(self, text: str) -> Piece:
+        clean = printable(text)
+        if clean:
+            self._mid_line = not clean.endswith("\n")
+        return Piece("text", clean)
+
+    def _end_line(self) -> Iterator[Piece]:
+        if self._mid_line:
+            self._mid_line = False
+            yield Piece("text", "\n")

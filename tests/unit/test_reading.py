@@ -1,0 +1,182 @@
+"""What a terminal shows of a session's events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bridge.reading import Reader, how_to_answer, printable, summary
+
+TURN = "t1"
+
+
+def show(reader: Reader, *events: tuple[str, dict[str, Any]]) -> str:
+    """All that is printed: the reply as it is, everything else as a line in brackets."""
+    out = ""
+    for event, payload in events:
+        for piece in reader.feed(event, payload):
+            out += piece.text if piece.tone == "text" else f"[{piece.text}]\n"
+    return out
+
+
+def delta(text: str, block: int = 0, **more: Any) -> tuple[str, dict[str, Any]]:
+    return "delta", {"turn": TURN, "block": block, "kind": "text", "text": text, **more}
+
+
+def block(text: str, block: int = 0, **more: Any) -> tuple[str, dict[str, Any]]:
+    return "block", {"turn": TURN, "block": block, "kind": "text", "text": text, **more}
+
+
+def finished(text: str, status: str = "completed", **more: Any) -> tuple[str, dict[str, Any]]:
+    return "turn_finished", {"turn": TURN, "status": status, "text": text, **more}
+
+
+STARTED = ("turn_started", {"turn": TURN, "prompt": "hi", "author": "ann", "source": "client"})
+
+
+@pytest.fixture
+def reader() -> Reader:
+    """One that follows a single turn, as `submit` does."""
+    return Reader("demo", TURN)
+
+
+def test_deltas_are_printed_once_and_end_in_a_newline(reader: Reader) -> None:
+    """The final texts repeat what was shown, and are not shown again."""
+    out = show(reader, STARTED, delta("Hel"), delta("lo"), block("Hello"), finished("Hello"))
+    assert out == "Hello\n"
+    assert reader.outcome == "completed"
+
+
+def test_a_text_that_never_came_as_deltas_is_printed(reader: Reader) -> None:
+    """Where the CLI falls back to a non-streaming answer, the block alone carries it."""
+    assert show(reader, STARTED, block("Hello"), finished("Hello")) == "Hello\n"
+    assert show(Reader("demo", TURN), STARTED, finished("Hello")) == "Hello\n"
+
+
+def test_the_rest_of_a_block_is_printed_where_its_deltas_stopped(reader: Reader) -> None:
+    """After a gap only the missing end is added."""
+    assert show(reader, delta("Hel"), block("Hello"), finished("Hello")) == "Hello\n"
+
+
+def test_a_discarded_preview_is_said_to_be_void(reader: Reader) -> None:
+    """It cannot be taken back from a terminal."""
+    out = show(reader, delta("Hel"), ("discard", {"turn": TURN, "block": 0}), delta("Bye"), finished("Bye"))
+    assert out.startswith("Hel\n[")
+    assert "begins again" in out
+    assert out.endswith("Bye\n")
+
+
+def test_a_final_text_that_differs_is_printed_whole(reader: Reader) -> None:
+    """The block is the truth, its preview was not."""
+    out = show(reader, delta("Hel"), block("Good day"), finished("Good day"))
+    assert "preview" in out
+    assert out.endswith("Good day\n")
+
+
+def test_blocks_stand_on_lines_of_their_own(reader: Reader) -> None:
+    """Two answers around a tool are not run together."""
+    tool = ("tool_started", {"turn": TURN, "tool": "x", "name": "Bash", "input": {"command": "ls"}})
+    out = show(reader, delta("One", 0), tool, delta("Two", 2), finished("Two"))
+    assert out == "One\n[· Bash ls]\nTwo\n"
+
+
+def test_what_sub_agents_say_is_left_out(reader: Reader) -> None:
+    """It is not the reply."""
+    assert show(reader, delta("x", parent="toolu"), block("x", parent="toolu"), finished("Hi")) == "Hi\n"
+
+
+def test_other_turns_are_left_out_while_one_is_followed(reader: Reader) -> None:
+    """`submit` prints the answer to its own prompt."""
+    other = {"turn": "t0", "block": 0, "kind": "text", "text": "other"}
+    end = ("turn_finished", {"turn": "t0", "status": "failed", "text": ""})
+    assert show(reader, ("delta", other), end) == ""
+    assert reader.outcome is None
+
+
+def test_a_failed_turn_says_why(reader: Reader) -> None:
+    """With what was answered until then."""
+    out = show(reader, delta("Hel"), finished("Hel", "failed", error={"code": "x", "message": "Overloaded"}))
+    assert out == "Hel\n[The turn failed: Overloaded]\n"
+    assert reader.outcome == "failed"
+
+
+def test_an_unknown_end_is_said_to_be_unknown(reader: Reader) -> None:
+    """Never guessed."""
+    assert "Nobody can tell" in show(reader, finished("", "unknown"))
+
+
+def test_an_open_turn_is_caught_up_with(reader: Reader) -> None:
+    """A snapshot repeats what was printed and carries on; only the rest is printed."""
+    snapshot = {"id": TURN, "prompt": "hi", "blocks": [{"block": 0, "kind": "text", "text": "Hello"}]}
+    joined = ("joined", {"recovered": False, "open_turn": snapshot, "requests": []})
+    out = show(reader, STARTED, delta("Hel"), joined, delta(" you"), finished("Hello you"))
+    assert out == "Hello you\n"
+
+
+def test_an_open_request_of_the_snapshot_is_shown(reader: Reader) -> None:
+    """A late viewer cannot miss it."""
+    request = {"id": "r1", "kind": "permission", "turn": TURN, "tool": "Bash", "input": {"command": "ls"}}
+    out = show(reader, ("joined", {"recovered": False, "open_turn": None, "requests": [request]}))
+    assert "claude-bridge answer demo r1 allow" in out
+
+
+def test_a_request_says_what_is_asked_and_how_to_answer() -> None:
+    """Exactly what to type."""
+    request = {
+        "id": "r1",
+        "kind": "permission",
+        "turn": TURN,
+        "tool": "Bash",
+        "input": {"command": "rm -r x"},
+    }
+    said = how_to_answer("demo", request)
+    assert "Bash: rm -r x" in said
+    assert "claude-bridge answer demo r1 allow" in said
+    assert "claude-bridge answer demo r1 deny" in said
+
+
+def test_a_question_shows_its_choices() -> None:
+    """And how a choice is named."""
+    question = {"question": "Which?", "options": [{"label": "A"}, {"label": "B"}]}
+    said = how_to_answer("demo", {"id": "r1", "kind": "question", "input": {"questions": [question]}})
+    assert "Which?  [A / B]" in said
+    assert "--answer" in said
+
+
+def test_a_tail_shows_every_turn_with_its_prompt() -> None:
+    """Whoever asked, a person at the terminal included."""
+    reader = Reader("demo")
+    typed = ("turn_started", {"turn": "t2", "prompt": "yo", "author": None, "source": "terminal"})
+    out = show(reader, STARTED, delta("Hello"), finished("Hello"), typed)
+    assert out == "[ann> hi]\nHello\n[terminal> yo]\n"
+
+
+def test_turns_of_the_past_read_as_they_did_then() -> None:
+    """`tail --turns` begins with them."""
+    turn = {"id": TURN, "author": "ann", "prompt": "hi", "status": "completed", "text": "Hello"}
+    pieces = [piece.text for piece in Reader("demo").history([turn])]
+    assert pieces == ["ann> hi", "Hello", "\n"]
+
+
+def test_nothing_printed_can_steer_the_terminal(reader: Reader) -> None:
+    """Escape sequences in a reply would move the cursor, or worse."""
+    assert show(reader, delta("a\x1b[2Jb\r\x9bc\td\n")) == "a[2Jbc\td\n"
+    assert printable("\x07x\x00") == "x"
+
+
+def test_a_long_input_is_shortened_to_a_line() -> None:
+    """Enough to decide, short enough for one look."""
+    assert summary({"command": "a\n b"}) == "a b"
+    assert summary({"path": "x", "limit": 3}) == "path: x, limit: 3"
+    assert len(summary({"command": "x" * 1000})) == 200
+
+
+def test_a_lost_connection_is_mentioned(reader: Reader) -> None:
+    """On a line of its own."""
+    assert show(reader, delta("Hel"), ("lost", {"why": "Gone."})) == "Hel\n[Gone. Trying again…]\n"
+
+
+def test_events_without_a_reading_are_passed_over(reader: Reader) -> None:
+    """Later versions of the contract may add some."""
+    assert show(reader, ("presence_diff", {"joins": {}, "leaves": {}}), ("surprise", {})) == ""
