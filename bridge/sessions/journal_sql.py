@@ -203,11 +203,9 @@ def load(db: sqlite3.Connection, name: str | None = None) -> tuple[list[LoadedSe
 
 
 def _last_number(db: sqlite3.Connection, session: int) -> int:
-    row = db.execute(
-        "SELECT number FROM turns WHERE session = ? AND typeof(number) = 'integer' ORDER BY number DESC LIMIT 1",
-        (session,),
-    ).fetchone()
-    return 0 if row is None else int(row["number"])
+    query = "SELECT max(number) FROM turns WHERE session = ? AND typeof(number) = 'integer'"
+    highest: int | None = db.execute(query, (session,)).fetchone()[0]
+    return highest or 0
 
 
 def finished_turns(
