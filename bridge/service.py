@@ -23,7 +23,7 @@ from bridge.commands import (
     SubmitPrompt,
 )
 from bridge.errors import BridgeError, Forbidden, InvalidPayload, TurnNotFound
-from bridge.events import AnyBlock, Epoch, Seq, Session, Snapshot, Turn, TurnId
+from bridge.events import AnyBlock, Epoch, Seq, Session, Snapshot, ToolBlock, Turn, TurnId
 from bridge.hub import Hub, Subscriber, Subscription
 from bridge.sessions.actor import Actor
 from bridge.sessions.registry import Registry, called
@@ -202,7 +202,7 @@ def _size(turn: Turn) -> int:
 
 
 def _block_size(block: AnyBlock) -> int:
-    if block.kind == "tool":
+    if isinstance(block, ToolBlock):
         # The wire cuts a tool's output at 64 KiB.
         return _FRAME + _bytes(repr(block.input)) + min(_bytes(block.output or ""), 65_536)
     return _FRAME + _bytes(block.text)

@@ -57,6 +57,7 @@ from bridge.sessions.hands import Hands, Outcome
 from bridge.sessions.journal import Journal
 from bridge.sessions.records import (
     CloseRequest,
+    DeleteSession,
     MoveCheckpoint,
     Op,
     SaveBlock,
@@ -139,7 +140,7 @@ class Actor:
         self._mailbox: asyncio.Queue[_Call | _Change | Batch] = asyncio.Queue()
         self._hands = Hands(backend, self._effect_done)
         self._settled = asyncio.Event()
-        self._deleted = False
+        self._deleted: Done | None = None
         self._ended = False
         self._turns_cache: tuple[int, int, tuple[Turn, ...]] | None = None
 
@@ -177,8 +178,12 @@ class Actor:
     def delete(self, done: Done) -> None:
         """End everything of this session; `run` returns once it is gone."""
 
+        def forget(at: float) -> list[Output]:
+            self._deleted = done
+            return []
+
         def gone(result: Outcome) -> None:
-            self._mailbox.put_nowait(_Change(self._forget, done))
+            self._mailbox.put_nowait(_Change(forget))
 
         def end(at: float) -> list[Output]:
             out = [*self.core.cancel_all(at), *self.core.stop(at)]
@@ -193,7 +198,7 @@ class Actor:
         return {
             "session": f.name,
             "backend": f.backend,
-            "state": self.core.state,
+            "session_state": self.core.state,
             "pid": self._backend.pid,
             "generation": f.generation,
             "process_restarts": f.restarts,
@@ -230,9 +235,11 @@ class Actor:
                     # Made this very moment, and journaled: the first process is still to come.
                     await self._apply(self.core.start_process())
                 self._settled.set()
-                while not self._deleted:
+                while self._deleted is None:
                     await self._handle(await self._mailbox.get())
                 hands.cancel()
+            await self._journal.write([DeleteSession(self.core.facts.name)])
+            self._deleted({})
         finally:
             self._ended = True
             self.abandon(InternalError("The session's task has ended."))
@@ -544,7 +551,3 @@ class Actor:
         if mark == self.core.finished and self._settled.is_set():
             self._turns_cache = (mark, limit, turns)
         return turns
-
-    def _forget(self, at: float) -> list[Output]:
-        self._deleted = True
-        return []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -57,7 +58,8 @@ class Registry:
         self._config = config
         self._node = node
         self._actors: dict[str, Actor] = {}
-        self._making: dict[str, asyncio.Future[Actor]] = {}
+        self._in_change: dict[str, asyncio.Event] = {}
+        self._ended: dict[str, asyncio.Event] = {}
 
     # --- finding ------------------------------------------------------------------------------------
 
@@ -96,8 +98,7 @@ class Registry:
         """
         if NAME.fullmatch(name) is None:
             raise InvalidName(name)
-        while (making := self._making.get(name)) is not None:
-            await asyncio.wait({making})
+        await self._unchanging(name)
         actor = self._actors.get(name)
         if actor is None:
             return await self._make(SessionName(name), self._resolved(options)), False
@@ -109,12 +110,17 @@ class Registry:
         return actor, True
 
     async def delete(self, name: str) -> None:
-        await called(self.get(name).delete)
+        """Returns once nothing of it is left, so that the name can be used again at once."""
+        await self._unchanging(name)
+        actor = self.get(name)
+        with self._changing(name):
+            ended = self._ended[name]
+            await called(actor.delete)
+            await ended.wait()
 
     async def _make(self, name: SessionName, options: StartOptions) -> Actor:
         self._room()
-        self._making[name] = making = asyncio.get_running_loop().create_future()
-        try:
+        with self._changing(name):
             facts = Facts(
                 name=name,
                 backend=options.backend or self._config.backend,
@@ -127,11 +133,22 @@ class Registry:
             actor.core.created(self._clock.now())
             await self._journal.write([SaveSession(actor.record())])
             self._serve(actor)
-        finally:
-            del self._making[name]
-            making.cancel()
         log.info("session made", session=name, backend=facts.backend)
         return actor
+
+    async def _unchanging(self, name: str) -> None:
+        while (changing := self._in_change.get(name)) is not None:
+            await changing.wait()
+
+    @contextmanager
+    def _changing(self, name: str) -> Iterator[None]:
+        """Nobody else makes or deletes a session of this name meanwhile."""
+        changed = self._in_change[name] = asyncio.Event()
+        try:
+            yield
+        finally:
+            del self._in_change[name]
+            changed.set()
 
     def _revive(self, loaded: LoadedSession) -> Actor | None:
         """The session's task as the journal has it, not running yet."""
@@ -188,6 +205,7 @@ class Registry:
         name = actor.core.facts.name
         self._actors[name] = actor
         fresh: list[Actor] = [actor]
+        ended = self._ended[name] = asyncio.Event()
 
         async def run() -> None:
             # After a crash the task begins again from what the journal has, as after a restart.
@@ -196,6 +214,8 @@ class Registry:
                 self._actors[name] = served
                 await served.run()
             self._gone(name)
+            # What follows in the supervisor happens in this same step, before anybody waiting wakes.
+            ended.set()
 
         self._supervisor.start_child(
             ChildSpec(
@@ -215,6 +235,7 @@ class Registry:
 
     def _gone(self, name: SessionName) -> None:
         self._actors.pop(name, None)
+        self._ended.pop(name, None)
         self._publisher(name).announce(self._clock.now(), SessionDeleted(name))
         self._forget(name)
         log.info("session deleted", session=name)
@@ -223,7 +244,7 @@ class Registry:
 
     def _room(self) -> None:
         running = sum(a.core.phase not in (Phase.STOPPED, Phase.FAILED) for a in self._actors.values())
-        if running + len(self._making) >= self._config.max_sessions:
+        if running + len(self._in_change) >= self._config.max_sessions:
             raise TooManySessions(self._config.max_sessions)
 
     def _resolved(self, options: StartOptions) -> StartOptions:

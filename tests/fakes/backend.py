@@ -1,0 +1,104 @@
+"""A backend without a process: it does at once what a process would, and can be told to fail.
+
+For tests of the session's task, which must not care what runs below it. Says what it was told in `told`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from bridge.errors import BackendError
+from bridge.events import RequestId, TurnId
+from bridge.sessions.backends.base import Answer, Batch, Checkpoint, Launch, Liveness, Sink
+from bridge.signals import (
+    BlockSettled,
+    ProcessExited,
+    ProcessReady,
+    PromptSeen,
+    Signal,
+    TextArrived,
+    TurnEnded,
+)
+
+
+class FakeBackend:
+    """`answer_prompts` off: prompts are taken and nothing comes until the test calls `say`."""
+
+    def __init__(self, sink: Sink, *, answer_prompts: bool = True) -> None:
+        self.sink = sink
+        self.answer_prompts = answer_prompts
+        self.liveness = Liveness.GONE
+        self.replay: tuple[Signal, ...] = ()
+        self.told: list[Any] = []
+        self.refuse: str | None = None
+        self.hold: asyncio.Event | None = None
+        self.launch: Launch | None = None
+        self.committed_at: list[Checkpoint] = []
+
+    @property
+    def attach(self) -> str | None:
+        return "tmux attach"
+
+    @property
+    def pid(self) -> int | None:
+        return 1 if self.launch else None
+
+    def say(self, *signals: Signal, checkpoint: Checkpoint | None = None) -> None:
+        assert self.launch is not None
+        self.sink(Batch(self.launch.generation, signals, checkpoint))
+
+    async def start(self, launch: Launch) -> None:
+        self.told.append(("start", launch.generation, launch.resume))
+        if self.refuse:
+            raise BackendError(self.refuse)
+        self.launch = launch
+        self.say(ProcessReady())
+
+    async def adopt(self, launch: Launch, checkpoint: Checkpoint | None) -> Liveness:
+        self.told.append(("adopt", launch.generation, checkpoint))
+        if self.liveness is Liveness.ALIVE:
+            self.launch = launch
+            self.say(*self.replay, ProcessReady())
+        return self.liveness
+
+    async def send_prompt(self, turn: TurnId, prompt: str) -> None:
+        if self.hold is not None:
+            await self.hold.wait()
+        self.told.append(("prompt", turn, prompt))
+        if self.answer_prompts:
+            self.say(PromptSeen(turn))
+            self.say(
+                TextArrived(0, "text", prompt),
+                BlockSettled(0, "text", prompt, "m"),
+                TurnEnded("completed", prompt),
+                checkpoint={"after": turn},
+            )
+
+    async def interrupt(self) -> None:
+        self.told.append("interrupt")
+
+    async def answer(self, request: RequestId, answer: Answer) -> None:
+        if self.refuse:
+            raise BackendError(self.refuse)
+        self.told.append(("answer", request, answer.allow))
+
+    async def configure(self, model: str | None, permission_mode: str | None) -> None:
+        if self.refuse:
+            raise BackendError(self.refuse)
+        self.told.append(("configure", model, permission_mode))
+
+    async def stop(self) -> None:
+        self.told.append("stop")
+        if self.launch is not None:
+            self.say(ProcessExited(-15, "stopped"))
+        self.launch = None
+
+    def committed(self, checkpoint: Checkpoint) -> None:
+        self.committed_at.append(checkpoint)
+
+    async def detach(self) -> None:
+        self.told.append("detach")
+
+    async def delete(self) -> None:
+        self.told.append("delete")

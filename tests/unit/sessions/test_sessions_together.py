@@ -1,0 +1,545 @@
+"""Registry, actor, journal and hub together, over a backend without a process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.auth import ADMIN, Authenticator, Principal
+from bridge.clock import SystemClock
+from bridge.commands import (
+    After,
+    AnswerRequest,
+    Command,
+    ConfigureSession,
+    JoinSession,
+    NameSession,
+    ReadHistory,
+    StartOptions,
+    StartSession,
+    SubmitPrompt,
+)
+from bridge.config import SessionConfig
+from bridge.errors import (
+    BackendUnavailable,
+    Forbidden,
+    InternalError,
+    InvalidName,
+    InvalidPayload,
+    JournalError,
+    RequestClosed,
+    SessionExists,
+    SessionNotFound,
+    TooManySessions,
+    Unauthorized,
+)
+from bridge.events import Epoch, Event, RequestId, SessionChanged, SessionDeleted, TurnId
+from bridge.hub import Hub, Subscription
+from bridge.service import LOBBY, Joined, Service
+from bridge.sessions.backends.base import Liveness
+from bridge.sessions.journal import Journal
+from bridge.sessions.registry import Registry
+from bridge.signals import AnswerNeeded, BlockSettled, PromptSeen, TextArrived, TurnEnded, UpstreamActive
+from bridge.supervision import RestartBudget, Supervisor
+from tests.fakes.backend import FakeBackend
+
+ME = Principal("me", ADMIN)
+START = JoinSession(start=StartOptions())
+
+
+class Viewer:
+    """A subscriber that keeps what it is sent, as facts."""
+
+    format = "facts"
+
+    def __init__(self) -> None:
+        self.seen: list[Event] = []
+        self.subscriptions: list[Subscription] = []
+        self.arrived = asyncio.Event()
+
+    def wake(self, subscription: Subscription) -> None:
+        pass
+
+    def flush(self) -> None:
+        for subscription in self.subscriptions:
+            subscription.pull(1 << 30)
+        self.arrived.set()
+
+    def overflowed(self, subscription: Subscription) -> None:
+        raise AssertionError("lagged")
+
+    async def until(self, kind: str, times: int = 1) -> Any:
+        """The last of so many facts of this name."""
+        while True:
+            found = [e for e in self.seen if e.event == kind]
+            if len(found) >= times:
+                return found[times - 1]
+            self.arrived.clear()
+            await asyncio.wait_for(self.arrived.wait(), 10)
+
+    async def state(self, service: Service, state: str) -> None:
+        """Until the only session there is has this state."""
+        while service.list_sessions(ME)[0].state != state:
+            self.arrived.clear()
+            await asyncio.wait_for(self.arrived.wait(), 10)
+
+    def named(self, *kinds: str) -> list[str]:
+        return [e.event for e in self.seen if e.event in kinds]
+
+
+class House:
+    """Everything of the bridge but its transports and its processes."""
+
+    def __init__(self, folder: Path, **config: Any) -> None:
+        self.folder = folder
+        self.config = SessionConfig(roots=[folder], **config)
+        self.backends: dict[str, FakeBackend] = {}
+        self.prepare: Callable[[FakeBackend], None] = lambda backend: None
+        self.log: dict[str, list[Viewer]] = {}
+        self.epoch = 0
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Service]:
+        """One run of the bridge on this folder; leaving it is a clean stop."""
+        self.epoch += 1
+        clock = SystemClock()
+        self.journal = await Journal.open(self.folder / "journal.db")
+        viewers: list[Viewer] = []
+        self.viewers = viewers
+
+        def note(topic: str, first: int, seq: int, at: float, event: Event) -> bytes:
+            for viewer in viewers:
+                if any(s.topic.name == topic for s in viewer.subscriptions):
+                    viewer.seen.append(event)
+            return b"."
+
+        loop = asyncio.get_running_loop()
+        hub = Hub({"facts": note}, _limits(), loop.call_soon, Epoch(str(self.epoch)))
+        supervisor = Supervisor("sessions", budget=RestartBudget(50, 60), clock=clock)
+        lobby = hub.topic(LOBBY, numbered=False)
+
+        class Publisher:
+            def __init__(self, name: str) -> None:
+                self.name = f"session:{name}"
+
+            @property
+            def viewers(self) -> int:
+                return hub.topic(self.name).viewers
+
+            def publish(self, at: float, event: Event) -> None:
+                hub.topic(self.name).publish(at, event)
+
+            def announce(self, at: float, event: SessionChanged | SessionDeleted) -> None:
+                lobby.publish(at, event)
+
+        def backend(name: str, sink: Any) -> FakeBackend:
+            made = self.backends[name] = FakeBackend(sink)
+            self.prepare(made)
+            return made
+
+        registry = Registry(
+            self.journal,
+            {"headless": backend},
+            Publisher,
+            lambda name: hub.drop(f"session:{name}"),
+            supervisor,
+            clock,
+            self.config,
+            "node",
+        )
+        service = Service(
+            registry,
+            hub,
+            Authenticator([("secret-token", ME)]),
+            node="node",
+            snapshot_bytes=4_000_000,
+            tree=supervisor.tree,
+            ready=lambda: True,
+        )
+        await registry.load()
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(supervisor.run())
+            try:
+                yield service
+            finally:
+                running.cancel()
+        await self.journal.close()
+
+    async def join(self, service: Service, name: str, command: JoinSession = START) -> tuple[Joined, Viewer]:
+        viewer = Viewer()
+        joined = await service.join(ME, name, command, viewer)
+        viewer.subscriptions.append(joined.subscription)
+        self.viewers.append(viewer)
+        viewer.flush()
+        return joined, viewer
+
+
+def _limits() -> Any:
+    from bridge.config import HubConfig
+
+    return HubConfig()
+
+
+async def call(service: Service, name: str, command: Command, who: Principal = ME) -> Any:
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    service.call(who, name, command, answer.set_result)
+    result = await asyncio.wait_for(answer, 10)
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+async def test_a_join_with_start_makes_a_session_and_a_prompt_gets_its_answer(house: House) -> None:
+    """The main job, without a process."""
+    async with house.open() as service:
+        joined, viewer = await house.join(service, "demo")
+        assert joined.snapshot.session.name == "demo"
+        reply = await call(service, "demo", SubmitPrompt(prompt="hello"))
+        finished = await viewer.until("turn_finished")
+        assert (finished.turn, finished.text, finished.status) == (reply["turn"], "hello", "completed")
+        assert viewer.named("turn_queued", "turn_started", "delta", "block", "turn_finished") == [
+            "turn_queued",
+            "turn_started",
+            "delta",
+            "block",
+            "turn_finished",
+        ]
+
+
+async def test_the_reply_comes_before_the_events_of_its_command(house: House) -> None:
+    """Even where other events of the same tick have already asked for a flush."""
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        order: list[str] = []
+        service.call(
+            ME,
+            "demo",
+            SubmitPrompt(prompt="x"),
+            lambda reply: order.extend(["reply", *viewer.named("turn_queued")]),
+        )
+        await viewer.until("turn_queued")
+        assert order == ["reply"]
+
+
+async def test_fifty_prompts_at_once_give_fifty_turns_in_order(house: House) -> None:
+    """One answer each."""
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        replies = await asyncio.gather(
+            *(call(service, "demo", SubmitPrompt(prompt=f"p{i}")) for i in range(50))
+        )
+        await viewer.until("turn_finished", 50)
+        finished = [(e.turn, e.text) for e in viewer.seen if e.event == "turn_finished"]
+        assert finished == [(r["turn"], f"p{i}") for i, r in enumerate(replies)]
+
+
+async def test_the_same_id_twice_is_one_turn(house: House) -> None:
+    """Also when both are on their way at once, and after the turn has ended."""
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        command = SubmitPrompt(prompt="x", id="key")
+        first, second = await asyncio.gather(call(service, "demo", command), call(service, "demo", command))
+        assert second["turn"] == first["turn"]
+        assert second["duplicate"] is True
+        await viewer.until("turn_finished")
+        third = await call(service, "demo", command)
+        assert (third["turn"], third["status"]) == (first["turn"], "completed")
+        assert len([t for t in house.backends["demo"].told if t[0] == "prompt"]) == 1
+
+
+async def test_the_same_id_with_another_prompt_is_refused(house: House) -> None:
+    """It would be answered with a turn that the caller did not mean."""
+    async with house.open() as service:
+        await house.join(service, "demo")
+        await call(service, "demo", SubmitPrompt(prompt="x", id="key"))
+        with pytest.raises(InvalidPayload):
+            await call(service, "demo", SubmitPrompt(prompt="y", id="key"))
+
+
+async def test_what_was_published_is_in_the_journal_already(house: House) -> None:
+    """Facts are on disk before anybody hears of them."""
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        await call(service, "demo", SubmitPrompt(prompt="x"))
+        finished = await viewer.until("turn_finished")
+        turn = await house.journal.turn("demo", finished.turn)  # type: ignore[arg-type]
+        assert turn is not None
+        assert (turn.status, turn.text, turn.blocks[0].block) == ("completed", "x", 0)
+
+
+async def test_a_prompt_that_cannot_be_written_down_is_refused_and_the_session_goes_on(house: House) -> None:
+    """The caller is told; the next life of the task begins from what is on disk."""
+    async with house.open() as service:
+        await house.join(service, "demo")
+        write = house.journal.write
+
+        def full(ops: Any) -> asyncio.Future[None]:
+            failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            failed.set_exception(JournalError("disk full"))
+            return failed
+
+        house.journal.write = full  # type: ignore[method-assign]
+        with pytest.raises(InternalError, match="disk full"):
+            await call(service, "demo", SubmitPrompt(prompt="lost"))
+        house.journal.write = write  # type: ignore[method-assign]
+        house.prepare = lambda backend: setattr(backend, "liveness", Liveness.ALIVE)
+        while True:
+            try:
+                await call(service, "demo", SubmitPrompt(prompt="kept", id="again"))
+                break
+            except InternalError:
+                await asyncio.sleep(0)
+        prompts = [t[2] for t in house.backends["demo"].told if t[0] == "prompt"]
+        assert "lost" not in prompts
+
+
+async def test_a_stop_answers_when_the_process_has_ended(house: House) -> None:
+    """Whoever stopped it may rely on that."""
+    async with house.open() as service:
+        await house.join(service, "demo")
+        stopped = await service.stop(ME, NameSession(name="demo"))
+        assert stopped.state == "stopped"
+        assert house.backends["demo"].told[-1] == "stop"
+
+
+async def test_a_deleted_name_can_be_used_again_at_once(house: House) -> None:
+    """And nothing of the old session is in the new one."""
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        await call(service, "demo", SubmitPrompt(prompt="old", id="key"))
+        await viewer.until("turn_finished")
+        await service.delete(ME, NameSession(name="demo"))
+        joined, _ = await house.join(service, "demo")
+        assert joined.snapshot.turns == ()
+        assert "duplicate" not in await call(service, "demo", SubmitPrompt(prompt="new", id="key"))
+
+
+async def test_two_deletes_at_once_are_one_and_a_refusal(house: House) -> None:
+    """Not a hang."""
+    async with house.open() as service:
+        await house.join(service, "demo")
+        results = await asyncio.gather(
+            service.delete(ME, NameSession(name="demo")),
+            service.delete(ME, NameSession(name="demo")),
+            return_exceptions=True,
+        )
+        assert sorted(type(r).__name__ for r in results) == ["NoneType", "SessionNotFound"]
+
+
+async def test_two_joins_at_once_make_one_session(house: House) -> None:
+    """A join storm does not start a process each."""
+    async with house.open() as service:
+        await asyncio.gather(*(house.join(service, "demo") for _ in range(20)))
+        assert house.backends["demo"].told == [("start", 1, False)]
+
+
+async def test_sessions_turns_and_queue_come_back_after_a_restart(house: House) -> None:
+    """The bridge lets go and takes up again; the process never noticed."""
+    house.prepare = lambda backend: setattr(backend, "answer_prompts", False)
+    async with house.open() as service:
+        await house.join(service, "demo")
+        first = await call(service, "demo", SubmitPrompt(prompt="first", id="k1"))
+        await call(service, "demo", SubmitPrompt(prompt="second"))
+        backend = house.backends["demo"]
+        _, viewer = await house.join(service, "demo")
+        backend.say(PromptSeen(TurnId(first["turn"])), UpstreamActive(), TextArrived(0, "text", "so "))
+        await viewer.until("delta")
+    assert backend.told[-1] == "detach"
+
+    def adopted(backend: FakeBackend) -> None:
+        backend.liveness = Liveness.ALIVE
+        backend.replay = (
+            TextArrived(0, "text", "so "),
+            TextArrived(0, "text", "on"),
+            BlockSettled(0, "text", "so on", "m"),
+            TurnEnded("completed", "so on"),
+        )
+
+    house.prepare = adopted
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo", JoinSession())
+        await viewer.state(service, "idle")
+        turns = await service.history(ME, "demo", ReadHistory())
+        assert [(t.prompt, t.text, t.status) for t in turns] == [
+            ("first", "so on", "completed"),
+            ("second", "second", "completed"),
+        ]
+        again = await call(service, "demo", SubmitPrompt(prompt="first", id="k1"))
+        assert again["turn"] == first["turn"]
+
+
+async def test_a_process_that_is_gone_is_started_again_with_its_conversation(house: House) -> None:
+    """And a join does not wait for it."""
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        await call(service, "demo", SubmitPrompt(prompt="x"))
+        await viewer.until("turn_finished")
+    async with house.open() as service:
+        joined, viewer = await house.join(service, "demo", JoinSession())
+        assert joined.snapshot.session.state in ("unknown", "restarting", "idle")
+        await call(service, "demo", SubmitPrompt(prompt="y"))
+        await viewer.until("turn_finished")
+        assert ("start", 2, True) in house.backends["demo"].told
+
+
+async def test_a_process_that_will_not_start_fails_the_session_and_keeps_the_queue(tmp_path: Path) -> None:
+    """After the budget: `failed`, with the reason."""
+    house = House(tmp_path, restart_limit=1, restart_window_s=0.1)
+    house.prepare = lambda backend: setattr(backend, "refuse", "no such flag")
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        await viewer.state(service, "failed")
+        [session] = service.list_sessions(ME)
+        assert session.reason == "no such flag"
+        house.backends["demo"].refuse = None
+        _, existing = await service.start(ME, StartSession(name="demo"))
+        assert existing
+        await call(service, "demo", SubmitPrompt(prompt="x"))
+        await viewer.until("turn_finished")
+
+
+async def test_an_answer_is_sent_then_told(house: House) -> None:
+    """The request closes for everybody with who answered; a second answer is refused with that."""
+    house.prepare = lambda backend: setattr(backend, "answer_prompts", False)
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        await call(service, "demo", SubmitPrompt(prompt="x"))
+        house.backends["demo"].say(UpstreamActive(), AnswerNeeded(RequestId("r1"), "permission", "Bash", {}))
+        await viewer.until("request_opened")
+        joined, _ = await house.join(service, "demo")
+        assert [r.id for r in joined.snapshot.requests] == ["r1"]
+        assert await call(service, "demo", AnswerRequest(request="r1", decision="allow")) == {}
+        closed = await viewer.until("request_closed")
+        assert (closed.outcome, closed.by) == ("allowed", "me")
+        with pytest.raises(RequestClosed) as refused:
+            await call(service, "demo", AnswerRequest(request="r1", decision="deny"))
+        assert refused.value.details == {"request": "r1", "outcome": "allowed", "by": "me"}
+
+
+async def test_a_refused_configuration_changes_nothing(house: House) -> None:
+    """Claude's own words are in the refusal."""
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        await viewer.state(service, "idle")
+        house.backends["demo"].refuse = "no such mode"
+        with pytest.raises(InvalidPayload, match="no such mode"):
+            await call(service, "demo", ConfigureSession(permission_mode="plan"))
+        assert service.list_sessions(ME)[0].permission_mode == "default"
+        house.backends["demo"].refuse = None
+        await call(service, "demo", ConfigureSession(permission_mode="plan"))
+        assert service.list_sessions(ME)[0].permission_mode == "plan"
+
+
+async def test_a_client_that_comes_back_gets_what_it_missed(house: House) -> None:
+    """Every event after its cursor, and only those."""
+    async with house.open() as service:
+        joined, viewer = await house.join(service, "demo")
+        await call(service, "demo", SubmitPrompt(prompt="x"))
+        await viewer.until("turn_finished")
+        after = After(epoch=joined.epoch, seq=joined.seq)
+        again, _ = await house.join(service, "demo", JoinSession(after=after))
+        assert again.recovered
+        elsewhere = After(epoch="another", seq=joined.seq)
+        fresh, _ = await house.join(service, "demo", JoinSession(after=elsewhere))
+        assert not fresh.recovered
+        assert [t.text for t in fresh.snapshot.turns] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"cwd": "relative"}, InvalidPayload),
+        ({"cwd": "/"}, InvalidPayload),
+        ({"cwd": "{folder}/nothing"}, InvalidPayload),
+        ({"add_dirs": ["/etc"]}, InvalidPayload),
+        ({"backend": "tmux"}, BackendUnavailable),
+    ],
+)
+async def test_options_that_cannot_be_met_are_refused_and_leave_no_session(
+    house: House, options: dict[str, Any], error: type[Exception]
+) -> None:
+    """A folder outside the roots, one that is not there, a backend this bridge has not."""
+    if "cwd" in options:
+        options = {"cwd": options["cwd"].format(folder=house.folder)}
+    async with house.open() as service:
+        with pytest.raises(error):
+            await service.start(ME, StartSession(name="demo", **options))
+        assert service.list_sessions(ME) == []
+
+
+async def test_a_start_with_other_options_is_refused_a_join_is_not(house: House) -> None:
+    """A rejoin carries the same `start` for ever and must never conflict."""
+    async with house.open() as service:
+        session, existing = await service.start(ME, StartSession(name="demo", model="a"))
+        assert (session.name, existing) == ("demo", False)
+        assert (await service.start(ME, StartSession(name="demo", model="a")))[1]
+        with pytest.raises(SessionExists) as refused:
+            await service.start(ME, StartSession(name="demo", model="b"))
+        assert refused.value.details["differing"] == ["model"]
+        await house.join(service, "demo", JoinSession(start=StartOptions(model="b")))
+
+
+async def test_there_are_no_more_sessions_than_allowed(tmp_path: Path) -> None:
+    """Stopped ones do not count."""
+    house = House(tmp_path, max_sessions=1)
+    async with house.open() as service:
+        await house.join(service, "one")
+        with pytest.raises(TooManySessions):
+            await house.join(service, "two")
+        await service.stop(ME, NameSession(name="one"))
+        await house.join(service, "two")
+
+
+@pytest.mark.parametrize("name", ["", "-x", "a b", "ä", "x" * 65, "a/b", "a\n"])
+async def test_a_bad_name_is_refused(house: House, name: str) -> None:
+    """Before anything of it reaches a file name or tmux."""
+    async with house.open() as service:
+        with pytest.raises(InvalidName):
+            await service.join(ME, name, START, Viewer())
+
+
+async def test_a_join_without_start_does_not_make_a_session(house: House) -> None:
+    """`session_not_found`."""
+    async with house.open() as service:
+        with pytest.raises(SessionNotFound):
+            await service.join(ME, "demo", JoinSession(), Viewer())
+
+
+async def test_scopes_are_checked_before_anything_happens(house: House) -> None:
+    """Each refusal names the scope that is missing."""
+    watcher = Principal("w", frozenset({"watch"}))
+    async with house.open() as service:
+        with pytest.raises(Unauthorized):
+            service.authenticate("wrong")
+        assert service.authenticate("secret-token") is ME
+        with pytest.raises(Forbidden) as refused:
+            await service.join(watcher, "demo", START, Viewer())
+        assert refused.value.details == {"scope": "control"}
+        await house.join(service, "demo")
+        with pytest.raises(Forbidden):
+            await call(service, "demo", SubmitPrompt(prompt="x"), watcher)
+        controller = Principal("c", frozenset({"control", "watch"}))
+        with pytest.raises(Forbidden) as refused:
+            await call(service, "demo", ConfigureSession(permission_mode="bypassPermissions"), controller)
+        assert refused.value.details == {"scope": "admin"}
+
+
+async def test_a_token_for_some_sessions_sees_only_those(house: House) -> None:
+    """In the lobby and in joins."""
+    some = Principal("s", ADMIN, ("my-*",))
+    async with house.open() as service:
+        await house.join(service, "demo")
+        await service.start(some, StartSession(name="my-own"))
+        assert [s.name for s in service.list_sessions(some)] == ["my-own"]
+        with pytest.raises(Forbidden):
+            await service.join(some, "demo", JoinSession(), Viewer())
