@@ -1,4 +1,409 @@
-"""Fan-out of one session's events: numbering, the replay ring, subscribers.
+"""Fan-out of events: numbering, the replay ring, subscribers.
 
-STUB of the interface; see the module's owner.
+A topic keeps its latest events in one ring; a subscription is a cursor into it. What is published
+within one tick is encoded once per wire format and handed, as one piece of bytes, to everybody who
+is up to date, so that a client costs one write per tick. Only who lags costs more: it reads the ring
+at its own pace, with adjacent deltas merged, and what the ring must let go meanwhile is kept for it
+alone, up to a bound. Nothing here awaits, and the hub knows neither sessions nor sockets.
 """
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from functools import partial
+from typing import Any, Protocol
+
+from bridge.events import DeltaAdded, Epoch, Event, Seq
+
+Encoder = Callable[[str, int, int, float, Event], bytes]
+"""(topic, first_seq, seq, at, event) -> one complete unit of a wire format, a whole WebSocket frame
+for instance. `first_seq < seq` only for merged deltas; both are 0 where a topic has no numbers.
+It must never raise: every subscriber of the topic depends on it."""
+
+MERGE_CHARS = 64 * 1024
+"""Merged deltas stop growing here, so that a client that catches up still sees its text in steps."""
+
+ENTRY_BYTES = 200
+"""What an entry of the ring costs beside its text, roughly; it makes `ring_bytes` mean memory."""
+
+
+class HubLimits(Protocol):
+    """The slice `HubConfig`, or anything like it."""
+
+    @property
+    def ring_events(self) -> int: ...
+    @property
+    def ring_bytes(self) -> int: ...
+    @property
+    def outbox_bytes(self) -> int: ...
+
+
+class Subscriber(Protocol):
+    """One client, over all its topics."""
+
+    @property
+    def format(self) -> str:
+        """The key of its encoder."""
+        ...
+
+    def wake(self, subscription: Subscription) -> None:
+        """This subscription has something: take note of it, no more. Not called again for it until
+        `pull` has emptied it. A new subscription counts as woken: its owner begins with a pull."""
+        ...
+
+    def flush(self) -> None:
+        """Everything that had to be woken in this tick has been: pull, and write."""
+        ...
+
+    def overflowed(self, subscription: Subscription) -> None:
+        """It lags more than it may; it is already unsubscribed."""
+        ...
+
+
+class _Entry:
+    """One event of the ring, with what it was encoded to, by the index of the format."""
+
+    __slots__ = ("at", "event", "frames", "pos", "weight")
+
+    def __init__(self, pos: int, at: float, event: Event) -> None:
+        self.pos = pos
+        self.at = at
+        self.event = event
+        self.frames: list[bytes | None] | None = None
+        self.weight = ENTRY_BYTES + (len(event.text) if type(event) is DeltaAdded else _text_size(event))
+
+
+class _Run:
+    """What one frame will say: one entry, or adjacent deltas of one block as one."""
+
+    __slots__ = ("chars", "first", "last", "texts")
+
+    def __init__(self, entry: _Entry) -> None:
+        self.first = self.last = entry
+        self.texts: list[str] | None = None
+        self.chars = 0
+        event = entry.event
+        if type(event) is DeltaAdded:
+            self.chars = len(event.text)
+
+    def take(self, entry: _Entry) -> bool:
+        """Merge this next entry into the run, if it goes on with the same block."""
+        a, b = self.first.event, entry.event
+        if type(a) is not DeltaAdded or type(b) is not DeltaAdded or self.chars >= MERGE_CHARS:
+            return False
+        if a.turn != b.turn or a.block != b.block or a.kind != b.kind or a.parent != b.parent:
+            return False
+        if self.texts is None:
+            self.texts = [a.text]
+        self.texts.append(b.text)
+        self.chars += len(b.text)
+        self.last = entry
+        return True
+
+    @property
+    def weight(self) -> int:
+        return ENTRY_BYTES + self.chars if self.texts is not None else self.first.weight
+
+
+class Hub:
+    """All topics of one bridge, and the one flush per tick that they share."""
+
+    def __init__(
+        self,
+        encoders: Mapping[str, Encoder],
+        config: HubLimits,
+        schedule: Callable[[Callable[[], None]], object],
+        epoch: Epoch,
+    ) -> None:
+        self._formats = {name: index for index, name in enumerate(encoders)}
+        self._encoders = list(encoders.values())
+        self._config = config
+        self._schedule = schedule
+        self._epoch = epoch
+        self._drops = 0
+        self._topics: dict[str, Topic] = {}
+        self._dirty: list[Topic] = []
+
+    def topic(self, name: str, *, numbered: bool = True) -> Topic:
+        """The topic of this name, begun on first use."""
+        topic = self._topics.get(name)
+        if topic is None:
+            # A topic that comes after a deletion may be a namesake: its numbers begin anew, so it
+            # must not share an epoch with what was deleted.
+            epoch = Epoch(f"{self._epoch}.{self._drops}") if self._drops else self._epoch
+            topic = self._topics[name] = Topic(self, name, numbered, epoch)
+        return topic
+
+    def drop(self, name: str) -> None:
+        """Forget a topic. Its subscribers still get what was published, then see it `ended`."""
+        topic = self._topics.pop(name, None)
+        if topic is not None:
+            self._drops += 1
+            topic._drop()
+
+    def _touch(self, topic: Topic) -> None:
+        self._dirty.append(topic)
+        if len(self._dirty) == 1:
+            self._schedule(self._flush)
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        woken: list[Subscriber] = []
+        for topic in dirty:
+            topic._wake_into(woken)
+        self._hand_on(iter(woken), dirty)
+
+    def _hand_on(self, woken: Iterator[Subscriber], dirty: list[Topic]) -> None:
+        try:
+            for subscriber in woken:
+                subscriber.flush()
+        except Exception:
+            # A bug in one subscriber is the loop's to report; the others still get what is theirs.
+            self._schedule(partial(self._hand_on, woken, dirty))
+            raise
+        for topic in dirty:
+            topic._evict()
+
+
+class Topic:
+    """The events of one session, or of the lobby, in order."""
+
+    def __init__(self, hub: Hub, name: str, numbered: bool, epoch: Epoch) -> None:
+        self.name = name
+        self.epoch = epoch
+        self.numbered = numbered
+        self.dropped = False
+        self._hub = hub
+        self._head = 0
+        self._base = 0  # position of the entry before the ring's first
+        self._mark = 0  # head at the flush before the latest one: who stands there is up to date
+        self._flushed = 0  # head at the latest flush
+        self._entries: list[_Entry] = []
+        self._bytes = 0
+        self._touched = False
+        self._subs: dict[Subscription, None] = {}
+        self._chunks: list[tuple[int, int, bytes] | None] = [None] * len(hub._encoders)
+
+    @property
+    def seq(self) -> Seq:
+        """The number of the latest event, 0 before the first."""
+        return Seq(self._head if self.numbered else 0)
+
+    @property
+    def viewers(self) -> int:
+        return len(self._subs)
+
+    def publish(self, at: float, event: Event) -> None:
+        """Give the event the next number; it goes out at the end of this tick. Never waits."""
+        self._head += 1
+        entry = _Entry(self._head, at, event)
+        self._entries.append(entry)
+        self._bytes += entry.weight
+        self._touch()
+
+    def subscribe(
+        self, subscriber: Subscriber, after: tuple[Epoch, Seq] | None = None
+    ) -> tuple[Subscription, bool]:
+        """Follow the topic from `after`, or from now on where that is not given or no longer held.
+
+        The second value says whether nothing between `after` and now is missing. The subscription
+        counts as woken: pull it once what must precede its events has been said.
+        """
+        recovered = (
+            after is not None
+            and self.numbered
+            and after[0] == self.epoch
+            and self._base <= after[1] <= self._head
+        )
+        cursor = after[1] if recovered and after is not None else self._head
+        subscription = Subscription(self, subscriber, self._hub._formats[subscriber.format], cursor)
+        self._subs[subscription] = None
+        return subscription, recovered
+
+    # --- for the hub and its subscriptions ------------------------------------------------------
+
+    def _touch(self) -> None:
+        if not self._touched:
+            self._touched = True
+            self._hub._touch(self)
+
+    def _drop(self) -> None:
+        self.dropped = True
+        self._touch()
+
+    def _wake_into(self, woken: list[Subscriber]) -> None:
+        self._touched = False
+        self._mark, self._flushed = self._flushed, self._head
+        for subscription in self._subs:
+            if not subscription._woken and (subscription._cursor < self._head or self.dropped):
+                subscription._woken = True
+                subscription.subscriber.wake(subscription)
+                woken.append(subscription.subscriber)
+
+    def _evict(self) -> None:
+        """Bring the ring back to its limits, after everybody who could has pulled."""
+        limits = self._hub._config
+        entries = self._entries
+        count, held = 0, len(entries)
+        while count < held and (held - count > limits.ring_events or self._bytes > limits.ring_bytes):
+            self._bytes -= entries[count].weight
+            count += 1
+        if not count:
+            return
+        base = self._base + count
+        overflowed = [s for s in self._subs if s._cursor < base and not s._keep_until(base)]
+        del entries[:count]
+        self._base = base
+        self._chunks = [None] * len(self._chunks)
+        for subscription in overflowed:
+            subscription.close()
+            subscription.subscriber.overflowed(subscription)
+
+    def _frame(self, entry: _Entry, fmt: int) -> bytes:
+        frames = entry.frames
+        if frames is None:
+            frames = entry.frames = [None] * len(self._chunks)
+        frame = frames[fmt]
+        if frame is None:
+            seq = entry.pos if self.numbered else 0
+            frame = frames[fmt] = self._hub._encoders[fmt](self.name, seq, seq, entry.at, entry.event)
+            if entry.pos > self._base:  # else the ring has let it go; a laggard alone holds it
+                entry.weight += len(frame)
+                self._bytes += len(frame)
+        return frame
+
+    def _encode(self, run: _Run, fmt: int) -> bytes:
+        if run.texts is None:
+            return self._frame(run.first, fmt)
+        event = run.first.event
+        assert type(event) is DeltaAdded, "only deltas are merged"
+        merged = replace(event, text="".join(run.texts))
+        return self._hub._encoders[fmt](self.name, run.first.pos, run.last.pos, run.last.at, merged)
+
+    def _chunk(self, cursor: int, fmt: int) -> bytes:
+        """Everything after the cursor as it stands, made once for all who stand there."""
+        held = self._chunks[fmt]
+        if held is not None and held[0] == cursor and held[1] == self._head:
+            return held[2]
+        data = b"".join([self._frame(entry, fmt) for entry in self._entries[cursor - self._base :]])
+        self._chunks[fmt] = (cursor, self._head, data)
+        return data
+
+    def _run_after(self, cursor: int, replay_end: int) -> _Run:
+        """The next frame for somebody who lags; what is replay stands alone."""
+        entries = self._entries
+        index = cursor - self._base
+        run = _Run(entries[index])
+        if self.numbered and run.first.pos > replay_end:
+            index += 1
+            while index < len(entries) and run.take(entries[index]):
+                index += 1
+        return run
+
+
+class Subscription:
+    """One client's place in one topic."""
+
+    __slots__ = (
+        "_backlog",
+        "_backlog_bytes",
+        "_cursor",
+        "_fmt",
+        "_replay_end",
+        "_woken",
+        "subscriber",
+        "topic",
+    )
+
+    def __init__(self, topic: Topic, subscriber: Subscriber, fmt: int, cursor: int) -> None:
+        self.topic = topic
+        self.subscriber = subscriber
+        self._fmt = fmt
+        self._cursor = cursor
+        self._replay_end = topic._head
+        self._woken = True
+        self._backlog: deque[_Run] | None = None  # what the ring let go before it was pulled
+        self._backlog_bytes = 0
+
+    @property
+    def pending(self) -> bool:
+        """There is more to pull; while this is so, the hub does not wake for it."""
+        return self._woken
+
+    @property
+    def ended(self) -> bool:
+        """The topic was dropped and everything of it has been pulled."""
+        return self.topic.dropped and self._backlog is None and self._cursor >= self.topic._head
+
+    def pull(self, limit: int) -> bytes:
+        """The next frames, about `limit` bytes of them or one tick's; empty when there is no more.
+
+        Whatever was returned is the caller's to deliver: it is not returned again.
+        """
+        topic = self.topic
+        if self not in topic._subs:
+            return b""
+        if self._backlog is not None or self._cursor < topic._mark:
+            return self._catch_up(limit)
+        data = b"" if self._cursor >= topic._head else topic._chunk(self._cursor, self._fmt)
+        self._cursor = topic._head
+        self._woken = False
+        return data
+
+    def close(self) -> None:
+        """Leave the topic. Safe to repeat."""
+        self.topic._subs.pop(self, None)
+        self._woken = False
+        self._backlog = None
+
+    def _catch_up(self, limit: int) -> bytes:
+        topic = self.topic
+        frames: list[bytes] = []
+        size = 0
+        while size < limit:
+            if self._backlog is not None:
+                run = self._backlog.popleft()
+                self._backlog_bytes -= run.weight
+                if not self._backlog:
+                    self._backlog = None
+            elif self._cursor < topic._head:
+                run = topic._run_after(self._cursor, self._replay_end)
+                self._cursor = run.last.pos
+            else:
+                break
+            frames.append(topic._encode(run, self._fmt))
+            size += len(frames[-1])
+        if self._backlog is None and self._cursor >= topic._head:
+            self._woken = False
+        return b"".join(frames)
+
+    def _keep_until(self, base: int) -> bool:
+        """Keep what the ring is about to let go; False where that is more than a client may lag."""
+        topic = self.topic
+        backlog = self._backlog if self._backlog is not None else deque[_Run]()
+        for entry in topic._entries[self._cursor - topic._base : base - topic._base]:
+            last = backlog[-1] if backlog and topic.numbered else None
+            before = last.weight if last else 0
+            if last and last.first.pos > self._replay_end and last.take(entry):
+                self._backlog_bytes += last.weight - before
+            else:
+                backlog.append(_Run(entry))
+                self._backlog_bytes += backlog[-1].weight
+        self._backlog = backlog
+        self._cursor = base
+        return self._backlog_bytes <= topic._hub._config.outbox_bytes
+
+
+def _text_size(value: Any) -> int:
+    """About how many characters a fact carries; only the rarer kinds are walked."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(len(str(key)) + _text_size(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return sum(map(_text_size, value))
+    if is_dataclass(value):
+        return sum(_text_size(getattr(value, f.name)) for f in fields(value))
+    return 8

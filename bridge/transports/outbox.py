@@ -1,0 +1,145 @@
+"""What waits to be written to one client: replies, and the events of all its topics.
+
+Everything of one tick goes out in one write, replies first, because a write is what costs. While the
+client's socket is full nothing is pulled: what it lags behind by stays with the hub, which merges and
+bounds it. Only replies are kept here, and they are bounded, too. Knows no protocol and no socket.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from typing import Protocol
+
+PULL_BYTES = 64 * 1024
+"""Taken from the hub before each look at the socket: what asyncio buffers before it says "full"."""
+
+
+class Source(Protocol):
+    """A hub's subscription, as far as an outbox needs it."""
+
+    @property
+    def pending(self) -> bool: ...
+    @property
+    def ended(self) -> bool: ...
+    def pull(self, limit: int) -> bytes: ...
+
+
+class Wire(Protocol):
+    """The client's side. None of it may block; `write` ignores a connection that is gone."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def congested(self) -> bool:
+        """The socket holds more than it should: write no more for now."""
+        ...
+
+    def drain(self) -> None:
+        """Call the outbox's `resume` when there is room again."""
+        ...
+
+    def overflow(self) -> None:
+        """The client does not keep up: close it with 4008."""
+        ...
+
+    def ended(self, subscription: Source) -> bytes:
+        """The topic was deleted and all of it was said; returns what remains to be said of that."""
+        ...
+
+
+class _State(Enum):
+    IDLE = "idle"
+    SCHEDULED = "scheduled"
+    CONGESTED = "congested"
+    CLOSED = "closed"
+
+
+class Outbox:
+    """One client's subscriber of the hub."""
+
+    __slots__ = ("_direct", "_direct_bytes", "_limit", "_ready", "_schedule", "_state", "_wire", "format")
+
+    def __init__(
+        self, format: str, wire: Wire, limit: int, schedule: Callable[[Callable[[], None]], object]
+    ) -> None:
+        self.format = format
+        self._wire = wire
+        self._limit = limit
+        self._schedule = schedule
+        self._state = _State.IDLE
+        self._direct: list[bytes] = []
+        self._direct_bytes = 0
+        self._ready: deque[Source] = deque()
+
+    def send(self, frame: bytes) -> None:
+        """Queue a reply: it leaves at the end of this tick, before any event published after this call."""
+        if self._state is _State.CLOSED:
+            return
+        # One reply may be larger than the bound (a long history); that it waits behind so much is not.
+        if self._direct_bytes > self._limit:
+            self._overflow()
+            return
+        self._direct.append(frame)
+        self._direct_bytes += len(frame)
+        if self._state is _State.IDLE:
+            self._state = _State.SCHEDULED
+            self._schedule(self.flush)
+
+    def attach(self, subscription: Source) -> None:
+        """Let a new subscription's events follow what has been sent so far: its join's reply."""
+        self.wake(subscription)
+        if self._state is _State.IDLE:
+            self._state = _State.SCHEDULED
+            self._schedule(self.flush)
+
+    def wake(self, subscription: Source) -> None:
+        if self._state is not _State.CLOSED:
+            self._ready.append(subscription)
+
+    def overflowed(self, subscription: Source) -> None:
+        self._overflow()
+
+    def resume(self) -> None:
+        """The socket has room again."""
+        if self._state is _State.CONGESTED:
+            self._state = _State.IDLE
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what there is, as far as the socket takes it."""
+        if self._state is _State.CONGESTED or self._state is _State.CLOSED:
+            return
+        self._state = _State.IDLE
+        while self._direct or self._ready:
+            self._wire.write(self._batch())
+            if self._wire.congested():
+                self._state = _State.CONGESTED
+                self._wire.drain()
+                return
+
+    def close(self) -> None:
+        """Forget everything and take nothing more. Safe to repeat."""
+        self._state = _State.CLOSED
+        self._direct.clear()
+        self._ready.clear()
+
+    def _batch(self) -> bytes:
+        batch, self._direct = self._direct, []
+        size, self._direct_bytes = self._direct_bytes, 0
+        while self._ready and size < PULL_BYTES:
+            subscription = self._ready.popleft()
+            data = subscription.pull(PULL_BYTES)
+            if subscription.pending:
+                self._ready.append(subscription)  # behind the others: one busy topic starves none
+            elif subscription.ended:
+                data += self._wire.ended(subscription)
+            if data:
+                batch.append(data)
+                size += len(data)
+        return batch[0] if len(batch) == 1 else b"".join(batch)
+
+    def _overflow(self) -> None:
+        if self._state is not _State.CLOSED:
+            self.close()
+            self._wire.overflow()

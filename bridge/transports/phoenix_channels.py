@@ -1,0 +1,282 @@
+"""One client's channels, as Phoenix's socket and channel processes behave together.
+
+Takes decoded messages one at a time and answers through the outbox; the same for every Phoenix
+transport. Joins hold the socket up until they are answered; otherwise one channel handles its
+messages strictly in order and delays no other. What a topic means is the service's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from bridge.auth import Principal
+from bridge.clock import Clock
+from bridge.commands import Command, ListSessions, NameSession, ReadHistory, StartSession
+from bridge.errors import BridgeError
+from bridge.service import Service
+from bridge.transports.outbox import Outbox, Source
+from bridge.wire import requests, views
+from bridge.wire.phoenix import Codec, Message, Status
+from bridge.wire.requests import Route
+
+log = structlog.get_logger(__name__)
+
+MAX_INBOX = 1000
+"""Messages that wait behind a slow one in one channel; beyond this the socket is read no further."""
+
+Work = Coroutine[Any, Any, None]
+Spawn = Callable[[Work], asyncio.Task[None]]
+
+
+class Channel:
+    """A joined topic. `join_ref` is what the client named, which messages and closes are matched with;
+    `reply_ref` is what replies carry: the join's own ref where it named none."""
+
+    __slots__ = ("inbox", "join_ref", "reply_ref", "route", "subscription", "topic", "worker")
+
+    def __init__(self, topic: str, route: Route, message: Message, subscription: Any) -> None:
+        self.topic = topic
+        self.route = route
+        self.join_ref = message.join_ref
+        self.reply_ref = message.ref if message.join_ref is None else message.join_ref
+        self.subscription = subscription
+        self.inbox: deque[Message] | None = None  # None: nothing is under way
+        self.worker: asyncio.Task[None] | None = None
+
+
+class Channels:
+    """The socket of Phoenix: routes messages to channels. `frame` makes a transport's unit of JSON."""
+
+    __slots__ = ("_channels", "_clock", "_codec", "_frame", "_max", "_outbox", "_service", "_spawn", "_who")
+
+    def __init__(
+        self,
+        service: Service,
+        who: Principal,
+        codec: Codec,
+        outbox: Outbox,
+        *,
+        spawn: Spawn,
+        frame: Callable[[bytes], bytes],
+        max_topics: int,
+        clock: Clock,
+    ) -> None:
+        self._service = service
+        self._who = who
+        self._codec = codec
+        self._outbox = outbox
+        self._spawn = spawn
+        self._frame = frame
+        self._max = max_topics
+        self._clock = clock
+        self._channels: dict[str, Channel] = {}
+
+    async def handle(self, message: Message) -> None:
+        """Take one message in; returns when the next may come. Never raises but when cancelled."""
+        topic, event = message.topic, message.event
+        if topic == "phoenix" and event == "heartbeat":
+            self._reply(None, message.ref, topic, "ok", {})
+            return
+        channel = self._channels.get(topic) if isinstance(topic, str) else None
+        if event == "phx_join":
+            await self._join(message, channel)
+        elif channel is None:
+            if event == "phx_leave":
+                self._reply(message.join_ref, message.ref, topic, "ok", {})
+            else:
+                self._unmatched(message)
+        elif message.join_ref is None or _same(message.join_ref, channel.join_ref):
+            if channel.inbox is None:
+                self._begin(channel, message)
+                return
+            channel.inbox.append(message)
+            if len(channel.inbox) >= MAX_INBOX and channel.worker is not None:
+                await asyncio.wait({channel.worker})
+        # else: the message of an earlier join, which Phoenix drops without a word
+
+    def ended(self, subscription: Source) -> bytes:
+        """The topic is gone: what the client is told, as frames; the channel is no longer joined."""
+        for channel in self._channels.values():
+            if channel.subscription is subscription:
+                self._forget(channel)
+                return self._frame(self._close_of(channel))
+        return b""
+
+    def close(self) -> None:
+        """The socket is gone: leave all topics, tell nobody."""
+        for channel in list(self._channels.values()):
+            self._forget(channel)
+
+    # --- joining and leaving --------------------------------------------------------------------
+
+    async def _join(self, message: Message, old: Channel | None) -> None:
+        topic = message.topic
+        route = requests.route(topic)
+        if route is None:
+            self._unmatched(message)
+            return
+        if old is None and len(self._channels) >= self._max:
+            self._refuse(message, {"reason": "too many channels joined"})
+            return
+        if old is not None:
+            self._forget(old)
+        channel = None
+        try:
+            reply, subscription = await self._joined(route, message.payload)
+            channel = Channel(topic, route, message, subscription)
+            self._channels[topic] = channel
+            self._reply(message.join_ref, message.ref, topic, "ok", reply)
+        except BridgeError as e:
+            self._refuse(message, e.as_payload())
+        except Exception:
+            log.exception("join crashed", topic=topic)
+            self._refuse(message, {"reason": "join crashed"})
+        if old is not None:
+            self._send(self._close_of(old))
+        if channel is not None:
+            self._outbox.attach(channel.subscription)
+
+    async def _joined(self, route: Route, payload: object) -> tuple[dict[str, Any], Any]:
+        """The reply and the subscription; between the service's answer and the return nothing waits."""
+        service, who = self._service, self._who
+        if route.kind == "sessions":
+            sessions, subscription = service.join_lobby(who, self._outbox)
+            now = self._clock.now()
+            listed = [views.session_payload(s, now) for s in sessions]
+            return {"node": service.node, "version": service.version, "sessions": listed}, subscription
+        name = requests.check_name(route.name)
+        joined = await service.join(who, name, requests.parse_join(payload), self._outbox)
+        now = self._clock.now()
+        reply = views.join_reply(joined.snapshot, joined.epoch, joined.seq, joined.recovered, now)
+        return reply, joined.subscription
+
+    def _forget(self, channel: Channel) -> None:
+        """Unjoin: no event and no reply of this channel leaves any more."""
+        if self._channels.get(channel.topic) is channel:
+            del self._channels[channel.topic]
+        channel.subscription.close()
+
+    def _leave(self, channel: Channel, message: Message) -> None:
+        self._forget(channel)
+        self._reply(channel.reply_ref, message.ref, channel.topic, "ok", {})
+        self._send(self._close_of(channel))
+
+    # --- a channel's messages -------------------------------------------------------------------
+
+    def _begin(self, channel: Channel, message: Message) -> None:
+        work = self._handle(channel, message)
+        if work is not None:
+            channel.inbox = deque()
+            channel.worker = self._spawn(self._work(channel, work))
+
+    async def _work(self, channel: Channel, work: Work | None) -> None:
+        """Finish one thing that waits, then what came behind it, in order."""
+        inbox = channel.inbox
+        assert inbox is not None, "the channel is given its inbox before its worker"
+        while True:
+            if work is not None:
+                await work
+                work = None
+            if not inbox or self._channels.get(channel.topic) is not channel:
+                break  # what is queued behind a leave or a new join gets no answer, as in Phoenix
+            work = self._handle(channel, inbox.popleft())
+        channel.inbox = channel.worker = None
+
+    def _handle(self, channel: Channel, message: Message) -> Work | None:
+        """Do what a message asks, or return the work where it has to wait for something."""
+        if message.event == "phx_leave":
+            self._leave(channel, message)
+            return None
+        try:
+            command = requests.parse(channel.route.kind, message.event, message.payload)
+            if channel.route.kind == "session" and not isinstance(command, ReadHistory):
+                self._service.call(
+                    self._who, channel.route.name, command, lambda r: self._answer(channel, message, r)
+                )
+                return None
+        except BridgeError as e:
+            self._answer(channel, message, e)
+            return None
+        except Exception:
+            log.exception("channel crashed", topic=channel.topic)
+            self._crash(channel)
+            return None
+        return self._perform(channel, message, command)
+
+    async def _perform(self, channel: Channel, message: Message, command: Command) -> None:
+        try:
+            self._answer(channel, message, await self._result(channel, command))
+        except BridgeError as e:
+            self._answer(channel, message, e)
+        except Exception:
+            log.exception("channel crashed", topic=channel.topic)
+            self._crash(channel)
+
+    async def _result(self, channel: Channel, command: Command) -> dict[str, Any]:
+        service, who = self._service, self._who
+        match command:
+            case ReadHistory():
+                turns = await service.history(who, channel.route.name, command)
+                return {"turns": [views.turn_payload(turn) for turn in turns]}
+            case StartSession():
+                session, existing = await service.start(who, command)
+                reply: dict[str, Any] = {"session": views.session_payload(session, self._clock.now())}
+                return {**reply, "existing": True} if existing else reply
+            case NameSession() if isinstance(command, requests.DeleteSession):
+                await service.delete(who, command)
+                return {}
+            case NameSession():
+                session = await service.stop(who, command)
+                return {"session": views.session_payload(session, self._clock.now())}
+            case ListSessions():
+                now = self._clock.now()
+                return {"sessions": [views.session_payload(s, now) for s in service.list_sessions(who)]}
+            case requests.ReadTree():
+                return service.tree(who)
+        raise AssertionError(f"no way to do {type(command).__name__}")
+
+    def _answer(self, channel: Channel, message: Message, result: object) -> None:
+        """Reply with a payload or an error, if the channel is still the one that was asked."""
+        if self._channels.get(channel.topic) is not channel:
+            return
+        if isinstance(result, BridgeError):
+            self._reply(channel.reply_ref, message.ref, channel.topic, "error", result.as_payload())
+        else:
+            self._reply(channel.reply_ref, message.ref, channel.topic, "ok", result)
+
+    def _crash(self, channel: Channel) -> None:
+        """A bug of ours: the channel is lost, the client is told and joins again."""
+        if self._channels.get(channel.topic) is channel:
+            self._forget(channel)
+            ref = channel.join_ref
+            payload = {"reason": "channel_crash"}
+            self._send(self._codec.push(ref, ref, channel.topic, "phx_error", payload))
+
+    # --- frames ---------------------------------------------------------------------------------
+
+    def _send(self, json: bytes) -> None:
+        self._outbox.send(self._frame(json))
+
+    def _reply(self, join_ref: Any, ref: Any, topic: Any, status: Status, response: Any) -> None:
+        self._send(self._codec.reply(join_ref, ref, topic, status, response))
+
+    def _refuse(self, message: Message, response: dict[str, Any]) -> None:
+        self._reply(message.join_ref, message.ref, message.topic, "error", response)
+
+    def _unmatched(self, message: Message) -> None:
+        self._reply(None, message.ref, message.topic, "error", {"reason": "unmatched topic"})
+
+    def _close_of(self, channel: Channel) -> bytes:
+        """Both refs are the join's: with others, phoenix.js would close the wrong channel."""
+        ref = channel.join_ref
+        return self._codec.push(ref, ref, channel.topic, "phx_close", {})
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Equal as JSON: 1 is neither "1" nor true."""
+    return type(a) is type(b) and bool(a == b)

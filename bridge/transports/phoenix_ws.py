@@ -1,0 +1,333 @@
+"""Phoenix Channels over WebSocket: the upgrade, and the life of one socket.
+
+The channels themselves are `phoenix_channels`. Of aiohttp this uses the handshake and the reader;
+events are written as ready-made frames, straight to the connection, one write a tick. A socket is
+closed by its own receive loop alone: everybody else says `stop` with the code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from http import HTTPStatus
+
+import structlog
+from aiohttp import WSMessage, WSMsgType, hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+
+from bridge.auth import Principal
+from bridge.clock import Clock
+from bridge.config import HubConfig, ServerConfig
+from bridge.errors import Unauthorized, WireError
+from bridge.service import Service
+from bridge.transports import handshake
+from bridge.transports.outbox import Outbox, Source
+from bridge.transports.phoenix_channels import Channels
+from bridge.wire.phoenix import V2, Codec, codec_for, ws_frame
+
+log = structlog.get_logger(__name__)
+
+# Never 1000: older phoenix.js takes it for the end and does not come back.
+IDLE = 1002
+CRASHED = 1011
+RESTARTING = 1012
+LAGGING = 4008
+
+CLOSE_S = 2.0
+"""How long a client may take to answer a close; a network round trip, generously."""
+
+LINGER_S = 5.0
+"""How long a client that does not read may keep what was written before; then it is dropped."""
+
+
+class PhoenixSockets:
+    """All WebSockets of one listener."""
+
+    def __init__(self, service: Service, server: ServerConfig, hub: HubConfig, clock: Clock) -> None:
+        self.service = service
+        self.server = server
+        self.outbox_bytes = hub.outbox_bytes
+        self.clock = clock
+        self._open: dict[_Socket, None] = {}
+        self._emptied: asyncio.Future[None] | None = None
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Serve one upgrade request until its socket is closed.
+
+        What is refused is refused before the upgrade, in Phoenix's order; a client never sees a socket
+        that opens and then closes for want of a token.
+        """
+        if request.method != hdrs.METH_GET:
+            return web.Response(status=HTTPStatus.BAD_REQUEST)
+        try:
+            params = handshake.query_params(request.raw_path.partition("?")[2])
+        except handshake.Malformed:
+            return web.Response(status=HTTPStatus.BAD_REQUEST)
+        refused = web.Response(status=HTTPStatus.FORBIDDEN)
+        origin = request.headers.get(hdrs.ORIGIN)
+        if not handshake.origin_allowed(origin, self.server.origins, self._own(request)):
+            return refused
+        offered = request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, [])
+        protocols = handshake.read_subprotocols(offered)
+        vsn = params["vsn"] or "" if "vsn" in params else None  # a nested `vsn[]` is no version
+        codec = codec_for(vsn)
+        if protocols.refused or codec is None:
+            return refused
+        try:
+            who = self.service.authenticate(protocols.token or params.get("token"))
+        except Unauthorized:
+            return refused
+        problem = _upgrade_problem(request)
+        if problem:
+            return web.Response(status=HTTPStatus.BAD_REQUEST, text=problem)
+        if self._emptied is not None:
+            return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
+        return await self._serve(request, codec, who, protocols, offered)
+
+    async def _serve(
+        self,
+        request: web.Request,
+        codec: Codec,
+        who: Principal,
+        protocols: handshake.Subprotocols,
+        offered: list[str],
+    ) -> web.StreamResponse:
+        ws = web.WebSocketResponse(
+            compress=False,
+            timeout=CLOSE_S,
+            autoping=False,
+            max_msg_size=self.server.max_frame_bytes,
+            protocols=("phoenix",) if protocols.phoenix else (),
+        )
+        if offered and (len(offered) > 1 or not protocols.phoenix):
+            # aiohttp would choose by the first line alone, and log the others: tokens may be among them.
+            headers = request.headers.copy()
+            headers.popall(hdrs.SEC_WEBSOCKET_PROTOCOL)
+            if protocols.phoenix:
+                headers[hdrs.SEC_WEBSOCKET_PROTOCOL] = "phoenix"
+            request = request.clone(headers=headers)
+        writer = await ws.prepare(request)
+        socket = _Socket(self, request, ws, writer, codec, who)
+        self._open[socket] = None
+        try:
+            await socket.run()
+        finally:
+            del self._open[socket]
+            if self._emptied is not None and not self._open and not self._emptied.done():
+                self._emptied.set_result(None)
+        return ws
+
+    async def close(self) -> None:
+        """Send everybody away with 1012, to come back when the bridge does; new ones are refused.
+
+        Returns when all have gone, or after `shutdown_s` without those that are still there.
+        """
+        self._emptied = asyncio.get_running_loop().create_future()
+        for socket in list(self._open):
+            socket.stop(RESTARTING)
+        if self._open:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._emptied, self.server.shutdown_s)
+        for socket in list(self._open):
+            socket.abort()
+
+    def _own(self, request: web.Request) -> handshake.Address:
+        """Where this listener is reached by its own pages; taken from the socket, not from the request."""
+        name = request.transport.get_extra_info("sockname") if request.transport else None
+        hosts = {self.server.host, "localhost", "127.0.0.1", "::1"}
+        if not isinstance(name, tuple):
+            return handshake.Address(frozenset(hosts), self.server.port)
+        return handshake.Address(frozenset({*hosts, str(name[0])}), int(name[1]))
+
+
+class _Socket:
+    """One client: its receive loop, and the connection its outbox writes to."""
+
+    __slots__ = (
+        "_channels",
+        "_code",
+        "_codec",
+        "_draining",
+        "_heard",
+        "_idle_s",
+        "_idle_timer",
+        "_loop",
+        "_outbox",
+        "_protocol",
+        "_receiver",
+        "_tasks",
+        "_transport",
+        "_writer",
+        "_ws",
+    )
+
+    def __init__(
+        self,
+        sockets: PhoenixSockets,
+        request: web.Request,
+        ws: web.WebSocketResponse,
+        writer: AbstractStreamWriter,
+        codec: Codec,
+        who: Principal,
+    ) -> None:
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError
+        self._loop = asyncio.get_running_loop()
+        self._ws = ws
+        self._writer = writer
+        self._codec = codec
+        self._transport = transport
+        self._protocol = request.protocol
+        self._tasks = asyncio.TaskGroup()
+        self._draining: asyncio.Task[None] | None = None
+        self._receiver: asyncio.Task[None] | None = None  # set while the loop waits for a frame
+        self._code: int | None = None
+        self._idle_s = sockets.server.idle_timeout_s
+        self._heard = self._loop.time()
+        self._idle_timer = self._loop.call_later(self._idle_s, self._check_idle)
+        self._outbox = Outbox(codec.format, self, sockets.outbox_bytes, self._loop.call_soon)
+        self._channels = Channels(
+            sockets.service,
+            who,
+            codec,
+            self._outbox,
+            spawn=self._tasks.create_task,
+            frame=ws_frame,
+            max_topics=sockets.server.max_topics,
+            clock=sockets.clock,
+        )
+
+    async def run(self) -> None:
+        """Until the client goes, or `stop`. Cancelling it drops the connection."""
+        async with self._tasks:
+            try:
+                await self._receive()
+            except WireError as e:
+                log.debug("x malformed frame", problem=str(e))
+                self._code = CRASHED
+            except Exception:
+                log.exception("socket crashed")
+                self._code = CRASHED
+            finally:
+                self._idle_timer.cancel()
+                if self._code is not None:
+                    self._outbox.flush()  # what was said before the close comes before it
+                self._channels.close()
+                self._outbox.close()
+                if self._draining is not None:
+                    self._draining.cancel()
+            if self._code is not None:
+                # Not drained: who does not read would hold us here.
+                await self._ws.close(code=self._code, drain=False)
+            self._transport.close()
+            if self._transport.get_write_buffer_size():
+                self._loop.call_later(LINGER_S, self._transport.abort)
+
+    def stop(self, code: int) -> None:
+        """Close with this code, after the message that is being handled; the first code stands."""
+        if self._code is None:
+            self._code = code
+            if self._receiver is not None:
+                self._receiver.cancel()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    # --- receiving ------------------------------------------------------------------------------
+
+    async def _receive(self) -> None:
+        while self._code is None:
+            message = await self._next()
+            if message is None:
+                return
+            self._heard = self._loop.time()
+            match message.type:
+                case WSMsgType.TEXT:
+                    await self._channels.handle(self._codec.decode(message.data))
+                    self._heard = self._loop.time()  # a slow join is not the client's silence
+                case WSMsgType.BINARY:
+                    await self._binary(message.data)
+                case WSMsgType.PING:
+                    await self._ws.pong(message.data)
+                case WSMsgType.PONG:
+                    pass
+                case _:
+                    return
+
+    async def _next(self) -> WSMessage | None:
+        """The next frame; None when `stop` was called meanwhile."""
+        self._receiver = asyncio.current_task()
+        try:
+            return await self._ws.receive()
+        except asyncio.CancelledError:
+            if self._code is None or self._receiver is None:
+                raise
+            self._receiver.uncancel()
+            return None
+        finally:
+            self._receiver = None
+
+    async def _binary(self, data: bytes) -> None:
+        if self._codec.format == V2.format:
+            raise WireError("binary frames are not spoken yet")
+        await self._channels.handle(self._codec.decode(data))  # V1 does not look at the opcode
+
+    def _check_idle(self) -> None:
+        # Rescheduled from here rather than with every frame: a frame costs nothing this way.
+        rest = self._heard + self._idle_s - self._loop.time()
+        if rest <= 0 and self._receiver is not None:
+            self.stop(IDLE)
+        else:
+            self._idle_timer = self._loop.call_later(rest if rest > 0 else self._idle_s, self._check_idle)
+
+    # --- the outbox's wire ----------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        if data and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def congested(self) -> bool:
+        return self._protocol.writing_paused
+
+    def drain(self) -> None:
+        self._draining = self._tasks.create_task(self._drained())
+
+    async def _drained(self) -> None:
+        try:
+            await self._writer.drain()
+        except ConnectionError:
+            self._outbox.close()
+        else:
+            self._outbox.resume()
+
+    def overflow(self) -> None:
+        log.info("x client lagged too far")
+        self.stop(LAGGING)
+
+    def ended(self, subscription: Source) -> bytes:
+        return self._channels.ended(subscription)
+
+
+def _upgrade_problem(request: web.Request) -> str | None:
+    """Why this is no WebSocket upgrade, in Phoenix's words; None where it is one."""
+    headers = request.headers
+
+    def tokens(name: str) -> list[str]:
+        return [p.strip().lower() for line in headers.getall(name, []) for p in line.split(",")]
+
+    connection, upgrade = tokens(hdrs.CONNECTION), tokens(hdrs.UPGRADE)
+    if "upgrade" not in connection:
+        return f"'connection' header must contain 'upgrade', got {_listed(connection)}"
+    if "websocket" not in upgrade:
+        return f"'upgrade' header must contain 'websocket', got {_listed(upgrade)}"
+    if hdrs.SEC_WEBSOCKET_KEY not in headers:
+        return "'sec-websocket-key' header is absent"
+    version = headers.getall(hdrs.SEC_WEBSOCKET_VERSION, [])
+    if version != ["13"]:
+        return f"'sec-websocket-version' header must equal '13', got {_listed(version)}"
+    return None
+
+
+def _listed(values: list[str]) -> str:
+    return "[" + ", ".join(f'"{v}"' for v in values) + "]"

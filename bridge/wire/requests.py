@@ -1,0 +1,194 @@
+"""What clients ask for, as commands: the same for every transport.
+
+Turns topic, event and payload into one of `bridge.commands`, or into an error that names the field
+and says what is wrong with it. A key that is null counts as absent.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from pydantic import ValidationError
+
+from bridge.commands import (
+    NAME,
+    After,
+    AnswerRequest,
+    CancelTurn,
+    Command,
+    ConfigureSession,
+    InterruptTurn,
+    JoinSession,
+    ListSessions,
+    NameSession,
+    ReadHistory,
+    RestartSession,
+    StartOptions,
+    StartSession,
+    StopSession,
+    SubmitPrompt,
+)
+from bridge.errors import InvalidName, InvalidPayload, PromptEmpty
+
+C = TypeVar("C", bound=Command)
+TopicKind = Literal["sessions", "session"]
+
+
+class DeleteSession(NameSession):
+    """Told apart from a `stop`, which names its session in the same way."""
+
+
+class ReadTree(Command):
+    """The supervision tree; our extension of the lobby."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A topic that exists here. `name` is the session's, empty for the lobby."""
+
+    kind: TopicKind
+    name: str
+
+
+_EVENTS: dict[TopicKind, dict[str, type[Command]]] = {
+    "sessions": {
+        "start": StartSession,
+        "stop": NameSession,
+        "delete": DeleteSession,
+        "list": ListSessions,
+        "tree": ReadTree,
+    },
+    "session": {
+        "submit": SubmitPrompt,
+        "interrupt": InterruptTurn,
+        "cancel": CancelTurn,
+        "answer": AnswerRequest,
+        "history": ReadHistory,
+        "configure": ConfigureSession,
+        "restart": RestartSession,
+        "stop": StopSession,
+    },
+}
+
+_NESTED: dict[str, type[Command]] = {"start": StartOptions, "after": After}
+"""Keys that hold an object of ours, in which null counts as absent as well."""
+
+
+def route(topic: object) -> Route | None:
+    """Where a topic leads; None for what no route matches. The name is not looked at yet."""
+    if topic == "sessions":
+        return Route("sessions", "")
+    if isinstance(topic, str) and topic.startswith("session:"):
+        return Route("session", topic.removeprefix("session:"))
+    return None
+
+
+def check_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise InvalidName(name)
+    return name
+
+
+def parse_join(payload: object) -> JoinSession:
+    return _validate(JoinSession, _object({} if payload is None else payload))
+
+
+def parse(kind: TopicKind, event: object, payload: object) -> Command:
+    """The command a client's event asks for.
+
+    Raises `InvalidPayload` with the field, `InvalidName` or `PromptEmpty`.
+    """
+    events = _EVENTS[kind]
+    model = events.get(event) if isinstance(event, str) else None
+    if model is None:
+        raise InvalidPayload("event", f"{_quoted(event)} is not known on this topic{_near(event, events)}")
+    values = _object({} if payload is None else payload)
+    if values.get("attachments"):
+        raise InvalidPayload("attachments", "they are not supported by this bridge yet")
+    command = _validate(model, values)
+    if isinstance(command, SubmitPrompt):
+        _check_prompt(command)
+    elif isinstance(command, StartSession | NameSession):
+        check_name(command.name)
+    return command
+
+
+def _check_prompt(command: SubmitPrompt) -> None:
+    if command.prompt is not None and command.command is not None:
+        raise InvalidPayload("command", "it stands in place of `prompt`, not beside it")
+    text = command.prompt if command.command is None else command.command
+    if text is None:
+        raise InvalidPayload("prompt", "is required")
+    if not text.strip():
+        raise PromptEmpty
+
+
+def _object(payload: object) -> dict[str, Any]:
+    if not isinstance(payload, dict):
+        raise InvalidPayload("", "The payload must be an object.")
+    values = _without_nulls(payload)
+    for key in _NESTED.keys() & values.keys():
+        if isinstance(values[key], dict):
+            values[key] = _without_nulls(values[key])
+    return values
+
+
+def _without_nulls(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _validate(model: type[C], values: dict[str, Any]) -> C:
+    try:
+        return model.model_validate(values)
+    except ValidationError as e:
+        raise _explain(model, e) from None
+
+
+def _explain(model: type[Command], error: ValidationError) -> InvalidPayload:
+    # An unknown key is often the misspelling of one that is then missing: say that first.
+    problems = sorted(error.errors(include_url=False), key=lambda p: p["type"] != "extra_forbidden")
+    problem = problems[0]
+    # Members of a union add names of types to the path; a client knows only its own keys.
+    path = [p for p in problem["loc"] if isinstance(p, int) or (p.isidentifier() and p != "str")]
+    if problem["type"] == "extra_forbidden":
+        path = list(problem["loc"])
+        owner = _NESTED.get(str(path[0]), model) if len(path) > 1 else model
+        sentence = f"is not known here{_near(path[-1], owner.model_fields)}"
+    else:
+        sentence = _sentence(problem["type"], problem.get("ctx", {}), problem["msg"])
+    return InvalidPayload(".".join(map(str, path)), sentence)
+
+
+_SENTENCES = {
+    "missing": "is required",
+    "string_type": "must be a string",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "literal_error": "must be one of {expected}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_short": "must have at least {min_length} character",
+    "string_too_long": "must have at most {max_length} characters",
+    "value_error": "{error}",
+}
+
+
+def _sentence(kind: str, context: dict[str, Any], fallback: str) -> str:
+    template = _SENTENCES.get(kind)
+    return template.format_map(context) if template else fallback[:1].lower() + fallback[1:]
+
+
+def _near(key: object, known: Any) -> str:
+    close = difflib.get_close_matches(str(key), list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _quoted(value: object) -> str:
+    text = value if isinstance(value, str) else type(value).__name__
+    return repr(text if len(text) <= 64 else text[:64] + "…")

@@ -1,0 +1,228 @@
+"""A `Service` in memory, with a real hub: what the transports are tested and measured against.
+
+Sessions answer by a script in the prompt: `words N` gives N deltas, `hold` keeps its reply until
+`release`, `crash` raises as a bug would. A join of `slow…` waits for the gate, one of `broken…` fails
+as a bug would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from bridge.auth import ADMIN, Authenticator, Principal
+from bridge.commands import (
+    Command,
+    InterruptTurn,
+    JoinSession,
+    NameSession,
+    ReadHistory,
+    StartSession,
+    SubmitPrompt,
+)
+from bridge.errors import BridgeError, SessionNotFound, TurnNotFound
+from bridge.events import (
+    BlockFinished,
+    DeltaAdded,
+    Epoch,
+    Event,
+    Evidence,
+    Seq,
+    Session,
+    SessionChanged,
+    SessionDeleted,
+    SessionName,
+    Snapshot,
+    Turn,
+    TurnFinished,
+    TurnId,
+    TurnStarted,
+    Usage,
+)
+from bridge.hub import Hub, Subscriber, Subscription
+from bridge.service import Joined, Service
+
+TOKEN = "tok~~~???>>>"
+"""Its base64 has both "+" and "/", which tell the alphabets apart."""
+WATCH_TOKEN = "only-looking"
+
+
+class FixedClock:
+    """Stands still unless told otherwise."""
+
+    def __init__(self, at: float = 1_760_000_000.125) -> None:
+        self.at = at
+
+    def now(self) -> float:
+        return self.at
+
+    def monotonic(self) -> float:
+        return self.at
+
+
+def a_session(name: str, **changes: Any) -> Session:
+    session = Session(
+        name=SessionName(name),
+        backend="headless",
+        state="idle",
+        evidence=Evidence("process_ready", 1_760_000_000.0),
+        model="simulated-model",
+        cwd="/home/someone",
+        permission_mode="default",
+        conversation="7d0f7a4e-0000-4000-8000-000000000001",
+        attach=None,
+        started_at=1_760_000_000.0,
+        turns=0,
+        restarts=0,
+        viewers=0,
+        usage=Usage(),
+        cost_usd=0.0,
+        node="test",
+    )
+    return replace(session, **changes)
+
+
+@dataclass
+class FakeSession:
+    view: Session
+    turns: list[Turn] = field(default_factory=list)
+    options: object = None
+
+
+class FakeService:
+    version = "0.0.test"
+    node = "test"
+
+    def __init__(self, hub: Hub, clock: FixedClock | None = None) -> None:
+        self.hub = hub
+        self.clock = clock or FixedClock()
+        self.ready = True
+        self.sessions: dict[str, FakeSession] = {}
+        self.gate = asyncio.Event()
+        self.history_gate = asyncio.Event()
+        self.history_gate.set()
+        self.calls: list[tuple[str, Command]] = []
+        self.held: list[Callable[[object], None]] = []
+        self.authenticated = 0
+        self._authenticator = Authenticator(
+            [
+                (TOKEN, Principal("owner", ADMIN)),
+                (WATCH_TOKEN, Principal("guest", frozenset({"watch"}))),
+            ]
+        )
+
+    def as_service(self) -> Service:
+        return cast(Service, self)
+
+    def add(self, name: str) -> FakeSession:
+        return self.sessions.setdefault(name, FakeSession(a_session(name)))
+
+    def publish(self, name: str, *events: Event) -> None:
+        topic = self.hub.topic(f"session:{name}")
+        for event in events:
+            topic.publish(self.clock.now(), event)
+
+    def release(self, result: object) -> None:
+        self.held.pop(0)(result)
+
+    # --- what a transport calls -----------------------------------------------------------------
+
+    def authenticate(self, token: str | None) -> Principal:
+        self.authenticated += 1
+        return self._authenticator.authenticate(token)
+
+    def join_lobby(self, who: Principal, subscriber: Subscriber) -> tuple[list[Session], Subscription]:
+        who.require("watch")
+        subscription, _ = self.hub.topic("sessions", numbered=False).subscribe(subscriber)
+        return self.list_sessions(who), subscription
+
+    def list_sessions(self, who: Principal) -> list[Session]:
+        return [s.view for s in self.sessions.values()]
+
+    async def start(self, who: Principal, command: StartSession) -> tuple[Session, bool]:
+        who.require("control", command.name)
+        existing = command.name in self.sessions
+        session = self.add(command.name)
+        self.hub.topic("sessions", numbered=False).publish(self.clock.now(), SessionChanged(session.view))
+        return session.view, existing
+
+    async def stop(self, who: Principal, command: NameSession) -> Session:
+        return self._get(command.name).view
+
+    async def delete(self, who: Principal, command: NameSession) -> None:
+        self._get(command.name)
+        del self.sessions[command.name]
+        self.hub.drop(f"session:{command.name}")
+        deleted = SessionDeleted(SessionName(command.name))
+        self.hub.topic("sessions", numbered=False).publish(self.clock.now(), deleted)
+
+    def tree(self, who: Principal) -> dict[str, Any]:
+        who.require("admin")
+        return {"name": "bridge", "children": []}
+
+    async def join(self, who: Principal, name: str, command: JoinSession, subscriber: Subscriber) -> Joined:
+        who.require("watch", name)
+        if name.startswith("slow"):
+            await self.gate.wait()
+        if name.startswith("broken"):
+            raise RuntimeError("a bug")
+        session = self.add(name) if command.start is not None else self._get(name)
+        topic = self.hub.topic(f"session:{name}")
+        after = (Epoch(command.after.epoch), Seq(command.after.seq)) if command.after else None
+        subscription, recovered = topic.subscribe(subscriber, after)
+        turns = tuple(session.turns[-command.turns :]) if command.turns else ()
+        view = replace(session.view, viewers=topic.viewers)
+        return Joined(Snapshot(view, turns), topic.epoch, topic.seq, recovered, subscription)
+
+    def call(self, who: Principal, name: str, command: Command, done: Callable[[object], None]) -> None:
+        self.calls.append((name, command))
+        try:
+            who.require("prompt", name)
+            session = self._get(name)
+        except BridgeError as e:
+            done(e)
+            return
+        match command:
+            case SubmitPrompt(prompt=prompt):
+                self._submit(session, prompt or "", done)
+            case InterruptTurn():
+                done({"turn": None})
+            case _:
+                done({})
+
+    async def history(self, who: Principal, name: str, command: ReadHistory) -> tuple[Turn, ...]:
+        session = self._get(name)
+        await self.history_gate.wait()
+        if command.before is not None:
+            raise TurnNotFound(command.before)
+        return tuple(session.turns[-command.limit :])
+
+    # --- the script -----------------------------------------------------------------------------
+
+    def _get(self, name: str) -> FakeSession:
+        if name not in self.sessions:
+            raise SessionNotFound(name)
+        return self.sessions[name]
+
+    def _submit(self, session: FakeSession, prompt: str, done: Callable[[object], None]) -> None:
+        if prompt == "crash":
+            raise RuntimeError("a bug")
+        if prompt == "hold":
+            self.held.append(done)
+            return
+        turn = TurnId(f"turn-{len(session.turns) + 1}")
+        done({"turn": turn, "status": "running", "position": 0})
+        name = session.view.name
+        words = int(prompt.removeprefix("words ")) if prompt.startswith("words ") else 1
+        texts = [f"w{i} " for i in range(words)]
+        text = "".join(texts)
+        self.publish(name, TurnStarted(turn, prompt, "owner", "client"))
+        self.publish(name, *(DeltaAdded(turn, 0, "text", t) for t in texts))
+        self.publish(name, BlockFinished(turn, 0, "text", text))
+        self.publish(name, TurnFinished(turn, "completed", text.rstrip(), None, Usage(1, words), 0.001, 5))
+        now = self.clock.now()
+        session.turns.append(
+            Turn(turn, prompt, "owner", "client", "completed", now, text=text.rstrip(), finished_at=now)
+        )
