@@ -34,7 +34,7 @@ ECHO_LIMIT = 300
 
 _OPENING = re.compile(r"\[\[sim(?=[\s{\]])\s*")
 _CLOSING = re.compile(r"\s*\]\]")
-_REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>\s*", re.DOTALL)
+_REMINDER = ("<system-reminder>", "</system-reminder>")
 _PIECE = re.compile(r"\s*\S{1,64}\s*|\s+")
 _STEERED = re.compile(
     r"The user sent a new message while you were working:\n(.*?)(?:\n\nThis is how Claude Code|\Z)", re.DOTALL
@@ -232,8 +232,21 @@ def _said(block: Json) -> str:
     text = block.get("text")
     if block.get("type") != "text" or not isinstance(text, str):
         return ""
-    text = _REMINDER.sub("", text) if "<system-reminder>" in text else text
+    text = _without_reminders(text)
     return "" if text.lstrip().startswith(_NOT_A_PROMPT) or not text.strip() else text
+
+
+def _without_reminders(text: str) -> str:
+    """Found by hand: a pattern would look for the end of each of a megabyte's unclosed beginnings."""
+    opening, closing = _REMINDER
+    kept = []
+    end = 0
+    while (start := text.find(opening, end)) >= 0 and (stop := text.find(closing, start)) >= 0:
+        kept.append(text[end:start])
+        end = stop + len(closing)
+        while end < len(text) and text[end] in "\r\n":
+            end += 1
+    return "".join([*kept, text[end:]]) if end else text
 
 
 def _steered(block: Json) -> str:

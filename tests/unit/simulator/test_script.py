@@ -64,6 +64,18 @@ def test_of_prompts_sent_together_the_last_one_counts() -> None:
     assert find_prompt([message]).text == "second"
 
 
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("piece", ["<system-reminder>", "[[sim", "[[", "</system-reminder>", " \n"])
+def test_a_megabyte_of_anything_is_read_at_once(piece: str) -> None:
+    """Reading a prompt takes time in proportion to its length, whatever it repeats."""
+    assert planned(piece * (1_000_000 // len(piece)) + 'x[[sim {"words": 1}]]').text == "w0 "
+
+
+def test_a_reminder_that_does_not_end_is_the_prompt() -> None:
+    """People may write the word."""
+    assert find_prompt([said("what is a <system-reminder> good for?")]).text.startswith("what is a <sys")
+
+
 @pytest.mark.parametrize(
     "noise",
     [
