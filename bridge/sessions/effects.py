@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.events import Event, RequestId, Turn, TurnId
+from bridge.events import AnyBlock, Event, RequestId, Turn, TurnId
 from bridge.sessions.records import TurnPhase
 
 
@@ -15,6 +15,14 @@ class TurnAdvanced:
 
     turn: Turn
     phase: TurnPhase
+
+
+@dataclass(frozen=True, slots=True)
+class BlockKept:
+    """To be journaled, and not published: a block is final, or a tool's result has come."""
+
+    turn: TurnId
+    block: AnyBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,4 +70,4 @@ class SendSettings:
 
 
 Effect = StartProcess | StopProcess | PlanRestart | SendPrompt | SendInterrupt | SendAnswer | SendSettings
-Output = Event | TurnAdvanced | Effect
+Output = Event | TurnAdvanced | BlockKept | Effect

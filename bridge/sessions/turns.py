@@ -26,6 +26,7 @@ from bridge.events import (
     TurnStatus,
     Usage,
 )
+from bridge.sessions.effects import BlockKept
 from bridge.signals import BlockDropped, BlockSettled, TextArrived, ToolAnswered, ToolCalled
 
 
@@ -83,7 +84,7 @@ class OpenTurn:
 
     def take(
         self, signal: TextArrived | BlockDropped | BlockSettled | ToolCalled | ToolAnswered
-    ) -> list[Event]:
+    ) -> list[Event | BlockKept]:
         """Take in one signal; returns what it made known, nothing where it was known before."""
         self.active = True
         match signal:
@@ -102,9 +103,9 @@ class OpenTurn:
             case ToolAnswered():
                 return self._answered(signal)
 
-    def settle_previews(self) -> list[Event]:
+    def settle_previews(self) -> list[Event | BlockKept]:
         """What was still arriving when the turn broke off becomes its final, partial text."""
-        events: list[Event] = []
+        events: list[Event | BlockKept] = []
         for number, p in sorted(self._previews.items()):
             events += self._settle(_partial(number, p))
         return events
@@ -131,7 +132,7 @@ class OpenTurn:
             cost_usd=cost_usd,
         )
 
-    def _arrived(self, s: TextArrived) -> list[Event]:
+    def _arrived(self, s: TextArrived) -> list[Event | BlockKept]:
         if s.block in self._settled:
             return []
         preview = self._previews.get(s.block)
@@ -140,28 +141,34 @@ class OpenTurn:
         preview.pieces.append(s.text)
         return [DeltaAdded(self.id, s.block, s.kind, s.text, s.parent)] if s.text else []
 
-    def _settle(self, block: Block) -> list[Event]:
+    def _settle(self, block: Block) -> list[Event | BlockKept]:
         self._previews.pop(block.block, None)
         if self._settled.get(block.block) == block:
             return []
-        self._settled[block.block] = block
-        return [BlockFinished(self.id, block.block, block.kind, block.text, block.parent)]
+        return [
+            self._keep(block),
+            BlockFinished(self.id, block.block, block.kind, block.text, block.parent),
+        ]
 
-    def _called(self, s: ToolCalled) -> list[Event]:
+    def _called(self, s: ToolCalled) -> list[Event | BlockKept]:
         if s.tool in self._tools:
             return []
         self._tools[s.tool] = s.block
-        self._settled[s.block] = ToolBlock(
-            s.block, s.tool, s.name, s.input, parent=s.parent, message=s.message
-        )
-        return [ToolStarted(self.id, s.block, s.tool, s.name, s.input, s.parent)]
+        block = ToolBlock(s.block, s.tool, s.name, s.input, parent=s.parent, message=s.message)
+        return [self._keep(block), ToolStarted(self.id, s.block, s.tool, s.name, s.input, s.parent)]
 
-    def _answered(self, s: ToolAnswered) -> list[Event]:
+    def _answered(self, s: ToolAnswered) -> list[Event | BlockKept]:
         called = self.block(s.tool)
         if called is None or called.output is not None:
             return []
-        self._settled[called.block] = replace(called, output=s.output, is_error=s.is_error)
-        return [ToolFinished(self.id, s.tool, s.output, s.is_error, s.parent)]
+        return [
+            self._keep(replace(called, output=s.output, is_error=s.is_error)),
+            ToolFinished(self.id, s.tool, s.output, s.is_error, s.parent),
+        ]
+
+    def _keep(self, block: AnyBlock) -> BlockKept:
+        self._settled[block.block] = block
+        return BlockKept(self.id, block)
 
 
 def _partial(number: int, preview: _Preview) -> Block:
