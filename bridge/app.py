@@ -1,0 +1,298 @@
+"""The composition root: everything is built here, and the supervision tree stands on one screen.
+
+    claude-bridge
+    ├── simulator         (with --simulate) watches the stand-in's process
+    ├── sessions          one_for_one
+    │   └── session:NAME  one task a session; its process is tmux's child, not ours
+    └── listener          HTTP and WebSockets
+
+Stopping goes from the bottom up: clients are told first (1012), then sessions let go of their processes,
+which go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import platform
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import orjson
+import structlog
+import uvloop
+from aiohttp import web
+
+from bridge import __version__
+from bridge.auth import ADMIN, Authenticator, Principal, made_token
+from bridge.clock import SystemClock
+from bridge.config import ClaudeConfig, Config
+from bridge.doctor import Program, find_claude, find_tmux
+from bridge.errors import JournalError, SetupError, SupervisorFailed
+from bridge.events import Epoch, Event, SessionChanged, SessionDeleted, SessionName
+from bridge.hub import Hub, Topic
+from bridge.log import set_up
+from bridge.service import LOBBY, Service
+from bridge.sessions.journal import Journal
+from bridge.sessions.registry import BackendFactory, Registry
+from bridge.sessions.tmux import Tmux
+from bridge.supervision import ChildSpec, RestartBudget, Supervisor
+from bridge.transports.http import make_app, make_runner
+from bridge.upstream import SimulatorProcess
+from bridge.wire.phoenix import ENCODERS
+
+log = structlog.get_logger(__name__)
+
+SESSIONS_BUDGET = RestartBudget(limit=50, window=60)
+"""Crashes of session tasks, all sessions together: a defect or a full disk shows as a flood; a single
+session that cannot go on must not take the others down."""
+
+
+def serve(config: Config) -> int:
+    """Run the bridge until it is told to stop; the exit status. Raises `SetupError`."""
+    set_up(config.log)
+    state_dir = config.state_dir
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (state_dir / ".writable").write_text("")
+        (state_dir / ".writable").unlink()
+    except OSError as e:
+        raise SetupError(
+            f"The state folder {state_dir} cannot be used: {e.strerror or e}.",
+            "Choose another with --state-dir, or make it writable.",
+        ) from e
+    with _alone(state_dir):
+        return uvloop.run(Bridge(config).run())
+
+
+def _programs(config: Config) -> tuple[Program, Program]:
+    return find_claude(config, os.environ), find_tmux(config, os.environ)
+
+
+@contextmanager
+def _alone(state_dir: Path) -> Iterator[None]:
+    """Hold the state folder's lock: two bridges would both write to the same sessions."""
+    descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            pid = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+            raise SetupError(
+                f"Another bridge (pid {pid}) already serves the state folder {state_dir}.",
+                f"Use that one, end it (kill {pid}; its sessions go on), or choose another --state-dir.",
+            ) from e
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class _TopicPublisher:
+    """One session's way to the hub."""
+
+    def __init__(self, topic: Callable[[], Topic], lobby: Topic) -> None:
+        self._topic = topic
+        self._lobby = lobby
+
+    @property
+    def viewers(self) -> int:
+        return self._topic().viewers
+
+    def publish(self, at: float, event: Event) -> None:
+        self._topic().publish(at, event)
+
+    def announce(self, at: float, event: SessionChanged | SessionDeleted) -> None:
+        self._lobby.publish(at, event)
+
+
+class _Listener:
+    """The address the bridge answers on. Bound first, so that a port in use is told before anything is
+    touched; served last, so that whoever connects finds every session."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._socket: socket.socket | None = None
+        self.port = 0
+
+    def bind(self) -> None:
+        server = self._config.server
+        family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._socket.bind((server.host, server.port))
+        except OSError as e:
+            self._socket.close()
+            raise SetupError(
+                f"The bridge cannot listen on {server.host}:{server.port}: {e.strerror or e}.",
+                "Choose another with --port (0 picks a free one), or end what uses it.",
+            ) from e
+        self.port = self._socket.getsockname()[1]
+
+    async def serve(self, app: web.Application) -> None:
+        """Serve until cancelled; then every client is sent away with 1012."""
+        assert self._socket is not None
+        runner = make_runner(app, self._config.server)
+        await runner.setup()
+        try:
+            await web.SockSite(runner, self._socket, backlog=1024).start()
+            await asyncio.Event().wait()
+        finally:
+            await runner.cleanup()
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+
+
+class Bridge:
+    """One run of the bridge, from the journal to the listener and back."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.node = config.node or platform.node() or "localhost"
+        self._clock = SystemClock()
+        self._root = Supervisor("claude-bridge", clock=self._clock)
+        self._stopping = asyncio.Event()
+        self._serving = False
+
+    async def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; the exit status. Raises `SetupError`."""
+        config, state = self.config, self.config.state_dir
+        listener = _Listener(config)
+        listener.bind()
+        try:
+            claude_program, tmux_program = await asyncio.to_thread(_programs, config)
+            tmux = Tmux(config.tmux_socket, config.tmux.model_copy(update={"path": tmux_program.path}))
+            claude = await self._upstream(
+                tmux, config.claude.model_copy(update={"path": claude_program.path})
+            )
+            known = (state / "token").exists() or config.token is not None
+            token = made_token(state / "token", config.token)
+            try:
+                journal = await Journal.open(state / "journal.db", clock=self._clock)
+            except JournalError as e:
+                raise SetupError(f"The journal cannot be opened: {e}") from e
+            try:
+                app = await self._build(journal, tmux, claude, token)
+                self._root.start_child(
+                    ChildSpec("listener", lambda: listener.serve(app), shutdown_s=config.server.shutdown_s)
+                )
+                self._tell(listener.port, token, known)
+                return await self._supervised()
+            finally:
+                (state / "bridge.json").unlink(missing_ok=True)
+                await journal.close()
+        finally:
+            listener.close()
+
+    async def _upstream(self, tmux: Tmux, claude: ClaudeConfig) -> ClaudeConfig:
+        """The CLI as it is to be run, pointed at the simulator where that was asked for."""
+        if not self.config.simulate:
+            return claude
+        simulator = SimulatorProcess(tmux, self.config.state_dir)
+        await simulator.ensure()
+        self._root.start_child(ChildSpec("simulator", simulator.watch, describe=simulator.describe))
+        return simulator.point(claude)
+
+    async def _build(self, journal: Journal, tmux: Tmux, claude: ClaudeConfig, token: str) -> web.Application:
+        config = self.config
+        hub = Hub(ENCODERS, config.hub, asyncio.get_running_loop().call_soon, Epoch(secrets.token_hex(6)))
+        lobby = hub.topic(LOBBY, numbered=False)
+        sessions = Supervisor("sessions", budget=SESSIONS_BUDGET, clock=self._clock)
+
+        def topic(name: SessionName) -> Topic:
+            return hub.topic(f"session:{name}")
+
+        registry = Registry(
+            journal,
+            self._backends(tmux, claude),
+            lambda name: _TopicPublisher(lambda: topic(name), lobby),
+            lambda name: hub.drop(f"session:{name}"),
+            sessions,
+            self._clock,
+            config.sessions,
+            self.node,
+        )
+        await registry.load()
+        self._root.start_child(sessions.spec())
+        service = Service(
+            registry,
+            hub,
+            Authenticator([(token, Principal("local", ADMIN))]),
+            node=self.node,
+            snapshot_bytes=config.sessions.snapshot_bytes,
+            tree=self._root.tree,
+            ready=lambda: self._serving,
+        )
+        return make_app(service, config.server, config.hub, self._clock)
+
+    def _backends(self, tmux: Tmux, claude: ClaudeConfig) -> dict[str, BackendFactory]:
+        return {}
+
+    async def _supervised(self) -> int:
+        """Run the tree until a signal comes or it fails; a second signal hurries, as the deadline does."""
+        loop = asyncio.get_running_loop()
+        hurry = asyncio.Event()
+
+        def told() -> None:
+            (hurry if self._stopping.is_set() else self._stopping).set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, told)
+        async with asyncio.TaskGroup() as group:
+            root = group.create_task(self._kept(), name="root")
+            waiting = [group.create_task(e.wait()) for e in (self._stopping, hurry)]
+            self._serving = True
+            await asyncio.wait({root, waiting[0]}, return_when=asyncio.FIRST_COMPLETED)
+            self._serving = False
+            root.cancel()
+            _, late = await asyncio.wait(
+                {root, waiting[1]},
+                timeout=self.config.server.shutdown_s,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if root in late:
+                log.warning("hurried the stop")
+                root.cancel()
+                await asyncio.wait({root})
+            for task in waiting:
+                task.cancel()
+        log.info("stopped; sessions go on")
+        return 0 if self._stopping.is_set() else 1
+
+    async def _kept(self) -> None:
+        with suppress(SupervisorFailed):  # logged where it failed, with what failed below it
+            await self._root.run()
+
+    def _tell(self, port: int, token: str, known: bool) -> None:
+        """Leave word for the commands on this machine, and greet the person at the terminal."""
+        config = self.config
+        host = config.server.host
+        said = {
+            "host": host,
+            "port": port,
+            "pid": os.getpid(),
+            "version": __version__,
+            "simulate": config.simulate,
+        }
+        note = config.state_dir / "bridge.json"
+        new = note.with_suffix(".new")
+        new.write_bytes(orjson.dumps(said) + b"\n")
+        new.replace(note)
+        lines = [f"claude-bridge {__version__} answers on http://{host}:{port}"]
+        if config.simulate:
+            lines.append("Every reply is simulated: no account, no key and no network are used.")
+        if not known:
+            lines.append(f"Its token, kept in {config.state_dir}/token: {token}")
+        lines.append('Say hello:  claude-bridge submit demo "hello" --start')
+        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.flush()
