@@ -43,6 +43,8 @@ class Row:
 VOCABULARY_NEVER = SOCKETS | TMUX | LOOP | CHILDREN
 PURE_NEVER = SOCKETS | TMUX | LOOP | CHILDREN | CLOCK
 
+COMMANDS = ("client", "locate", "reading", "terminal", "doctor")
+
 TABLE = (
     # The vocabulary, in its own order: each may import what stands before it.
     Row(("errors",), (), VOCABULARY_NEVER),
@@ -85,14 +87,14 @@ TABLE = (
     ),
     Row(("transports.*",), (*VOCABULARY, "service", "wire.*", "auth", "transports.*"), TMUX | CHILDREN),
     Row(("simulator.*",), ("errors", "config", "simulator.*"), TMUX),
+    Row(("upstream",), (*VOCABULARY, "sessions.tmux"), TMUX | CHILDREN),
     # The command.
     Row(("locate",), VOCABULARY, PURE_NEVER - {"urllib"}),
     Row(("client",), (*VOCABULARY, "wire.*", "locate", "reading"), TMUX | CHILDREN),
     Row(("reading",), ("errors",), PURE_NEVER),
     Row(("doctor",), (*VOCABULARY, "locate", "sessions.claude.*"), TMUX),
-    Row(
-        ("cli",), ("app", "config", "errors", "client", "locate", "reading", "doctor", "log", "wire.*"), TMUX
-    ),
+    Row(("terminal",), ("errors", "client", "reading"), SOCKETS | TMUX | CHILDREN),
+    Row(("cli",), ("app", *COMMANDS, "config", "errors", "log", "wire.*"), TMUX),
     Row(("__main__",), ("cli",), TMUX),
     Row(("app",), ("*",), frozenset()),
 )
