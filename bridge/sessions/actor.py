@@ -171,7 +171,10 @@ class Actor:
         """Start a stopped or failed session again; nothing where it runs."""
 
         def again(at: float) -> list[Output]:
-            return self.core.start(at) if self.core.phase in (Phase.STOPPED, Phase.FAILED) else []
+            if self.core.phase not in (Phase.STOPPED, Phase.FAILED):
+                return []
+            self._forgive()
+            return self.core.start(at)
 
         self._mailbox.put_nowait(_Change(again, done))
 
@@ -292,6 +295,7 @@ class Actor:
             case ConfigureSession():
                 await self._configure(command, done, now)
             case RestartSession():
+                self._forgive()
                 await self._apply(self.core.restart(now), done=done, reply={})
             case StopSession():
                 await self._apply(self.core.stop(now), done=done, reply={})
@@ -504,6 +508,10 @@ class Actor:
 
     def _lost(self, signal: ProcessExited | LivenessLost) -> None:
         self._mailbox.put_nowait(Batch(self.core.facts.generation, (signal,)))
+
+    def _forgive(self) -> None:
+        """Somebody starts it by hand, so presumably the cause is mended: the whole budget is there again."""
+        self._budget = replace(self._budget, spent=())
 
     def _plan_restart(self, why: str) -> None:
         self._budget, allowed = self._budget.spend(self._clock.monotonic())

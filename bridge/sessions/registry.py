@@ -228,9 +228,8 @@ class Registry:
         )
 
     async def _reloaded(self, name: SessionName) -> Actor | None:
-        for loaded in await self._journal.load():
-            if loaded.record.name == name:
-                return self._revive(loaded)
+        for loaded in await self._journal.load(name):
+            return self._revive(loaded)
         return None
 
     def _gone(self, name: SessionName) -> None:
