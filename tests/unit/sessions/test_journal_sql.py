@@ -261,7 +261,7 @@ async def test_a_session_that_takes_a_bad_ones_name_leaves_its_record_alone(tmp_
     [
         ("UPDATE turns SET phase = ? WHERE turn = 't1'", "dancing", (["t2"], [], ["r1", "r2"])),
         ("UPDATE turns SET usage = ? WHERE turn = 't1'", "{", (["t2"], [], ["r1", "r2"])),
-        ("UPDATE prompts SET prompt = ? WHERE turn = 1", b"\xff", (["t2"], [], ["r1", "r2"])),
+        ("UPDATE prompts SET prompt = CAST(? AS TEXT) WHERE turn = 1", b"\xff", (["t2"], [], ["r1", "r2"])),
         ("UPDATE blocks SET text = ? WHERE block = 0", None, (["t1", "t2"], [1], ["r1", "r2"])),
         ("UPDATE blocks SET kind = ? WHERE block = 1", "song", (["t1", "t2"], [0], ["r1", "r2"])),
         ("UPDATE blocks SET input = ? WHERE block = 1", "[]", (["t1", "t2"], [0], ["r1", "r2"])),
