@@ -164,6 +164,7 @@ async def connect(address: Address) -> AsyncIterator[Connection]:
                 session.ws_connect(
                     address.websocket,
                     protocols=("phoenix", f"base64url.bearer.phx.{bearer}"),
+                    timeout=aiohttp.ClientWSTimeout(ws_close=1.0),  # Ctrl-C must not wait for a dead bridge
                     max_msg_size=0,  # a snapshot has megabytes, and the bridge bounds it
                 ),
                 CONNECT_S,

@@ -63,13 +63,26 @@ def how_to_answer(session: str, request: Payload) -> str:
     return printable(f"{asked}\n  {answer} allow\n  {answer} deny")
 
 
+def concerns(turn: str | None, event: str, payload: Payload) -> bool:
+    """Whether a happening belongs to one turn's story; a closed request no longer says whose it was."""
+    if event in {"submitted", "lost", "request_closed"}:
+        return True
+    request = payload.get("request")
+    owner = request.get("turn") if isinstance(request, Mapping) else payload.get("turn")
+    return turn is not None and owner == turn
+
+
 @dataclass(slots=True)
 class Reader:
-    """Follows a session, or one turn of it where `turn` is set; `outcome` is how that turn ended."""
+    """Follows a session, or one turn of it where `turn` is set; `outcome` is how that turn ended.
+
+    `turn` is empty for a prompt that is still to be submitted: the bridge names its turn in the answer.
+    """
 
     session: str
     turn: str | None = None
     outcome: str | None = None
+    _open: Payload | None = None
     _current: str | None = None
     _shown: dict[int, str] = field(default_factory=dict)
     _last: int | None = None
@@ -77,7 +90,8 @@ class Reader:
 
     def feed(self, event: str, payload: Payload) -> Iterator[Piece]:
         """What `event` adds to the page. Events of other turns add nothing where `turn` is set."""
-        if self.turn is not None and payload.get("turn", self.turn) != self.turn:
+        others = self.turn is not None and payload.get("turn", self.turn) != self.turn
+        if others and event != "submitted":
             return
         handler = getattr(self, f"_on_{event}", None)
         if handler is not None:
@@ -85,13 +99,15 @@ class Reader:
 
     def _on_submitted(self, reply: Payload) -> Iterator[Piece]:
         self.turn = reply["turn"]
+        if self._open is not None and self._open["id"] == self.turn:  # steered, or sent a second time
+            yield from self._catch_up(self._open)
         if reply.get("status") == "queued" and reply.get("position"):
             yield Piece("note", f"Queued; {reply['position']} before it.")
 
     def _on_joined(self, reply: Payload) -> Iterator[Piece]:
         if reply.get("recovered"):
             return
-        open_turn = reply.get("open_turn")
+        self._open = open_turn = reply.get("open_turn")
         if open_turn and self.turn in {None, open_turn["id"]}:
             yield from self._catch_up(open_turn)
         for request in reply.get("requests", ()):

@@ -92,7 +92,7 @@ TABLE = (
     Row(("locate",), VOCABULARY, PURE_NEVER - {"urllib"}),
     Row(("client",), (*VOCABULARY, "wire.*", "locate", "reading"), TMUX | CHILDREN),
     Row(("reading",), ("errors",), PURE_NEVER),
-    Row(("doctor",), (*VOCABULARY, "locate", "sessions.claude.*"), TMUX),
+    Row(("doctor",), (*VOCABULARY, "locate", "sessions.claude.*", "sessions.tmux"), TMUX),
     Row(("terminal",), ("errors", "client", "reading"), SOCKETS | TMUX | CHILDREN),
     Row(("cli",), ("app", *COMMANDS, "config", "errors", "log", "wire.*"), TMUX),
     Row(("__main__",), ("cli",), TMUX),

@@ -1,0 +1,107 @@
+"""Prints for the command: the reply on stdout, everything about it on stderr, or JSON for a script."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.text import Text
+from rich.tree import Tree
+
+from bridge.client import Happening, Submission
+from bridge.errors import SetupError
+from bridge.reading import FINAL, Piece, Reader, concerns, printable
+
+STYLES = {"note": "dim", "thinking": "dim italic", "ask": "yellow", "problem": "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """Where a command prints: the reply on stdout, everything about it on stderr."""
+
+    out: Console
+    err: Console
+
+    @classmethod
+    def made(cls) -> Screen:
+        return cls(Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True))
+
+    def say(self, piece: Piece) -> None:
+        if piece.tone == "text":
+            sys.stdout.write(piece.text)
+            sys.stdout.flush()
+        else:
+            end = "" if piece.tone == "thinking" else "\n"
+            self.err.print(Text(piece.text, STYLES[piece.tone]), end=end)
+
+    def json(self, value: Any) -> None:
+        sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE))
+        sys.stdout.buffer.flush()
+
+    def problem(self, error: SetupError) -> None:
+        self.err.print(Text(printable(error.problem), "red"))
+        if error.remedy:
+            self.err.print(Text(printable(error.remedy)))
+
+
+@dataclass(slots=True)
+class Following:
+    """One session's events on their way to the terminal or to a script."""
+
+    name: str
+    as_json: bool
+    quiet: bool
+    thinking: bool
+    status: str | None = None
+
+    async def until_the_turn_ends(self, events: AsyncGenerator[Happening], submission: Submission) -> None:
+        reader, screen = Reader(self.name, turn=""), Screen.made()
+        async with aclosing(events):
+            async for event, payload in events:
+                if not self.as_json:
+                    self._print(reader, screen, event, payload)
+                elif concerns(submission.turn, event, payload):
+                    screen.json({"event": event, **payload})
+                if event == "turn_finished" and payload["turn"] == submission.turn:
+                    self.status = payload["status"]
+                    if self.quiet and not self.as_json:
+                        screen.say(Piece("text", printable(payload.get("text") or "") + "\n"))
+                    return
+
+    async def all(self, events: AsyncGenerator[Happening]) -> None:
+        reader, screen, first = Reader(self.name), Screen.made(), True
+        async with aclosing(events):
+            async for event, payload in events:
+                if self.as_json:
+                    screen.json({"event": event, **payload})
+                    continue
+                if first and event == "joined":
+                    for piece in reader.history([t for t in payload["turns"] if t["status"] in FINAL]):
+                        screen.say(piece)
+                first = False
+                self._print(reader, screen, event, payload)
+        screen.err.print("The session was deleted.")
+
+    def _print(self, reader: Reader, screen: Screen, event: str, payload: dict[str, Any]) -> None:
+        for piece in reader.feed(event, payload):
+            if piece.tone == "text" and self.quiet:
+                continue
+            if piece.tone == "thinking" and not self.thinking:
+                continue
+            screen.say(piece)
+
+
+def branch(node: dict[str, Any], parent: Tree | None = None) -> Tree:
+    told = " ".join(
+        f"{k}={v}" for k, v in node.items() if k not in {"name", "children"} and v not in (None, "")
+    )
+    label = Text.assemble(printable(str(node.get("name", "?"))), (f"  {printable(told)}", "dim"))
+    tree = Tree(label) if parent is None else parent.add(label)
+    for child in node.get("children", ()):
+        branch(child, tree)
+    return tree
