@@ -39,6 +39,8 @@ from bridge.events import Epoch, Event, SessionChanged, SessionDeleted, SessionN
 from bridge.hub import Hub, Topic
 from bridge.log import set_up
 from bridge.service import LOBBY, Service
+from bridge.sessions.backends.headless import Host
+from bridge.sessions.backends.tail import FileWatch
 from bridge.sessions.journal import Journal
 from bridge.sessions.registry import BackendFactory, Registry
 from bridge.sessions.tmux import Tmux
@@ -236,7 +238,8 @@ class Bridge:
         return make_app(service, config.server, config.hub, self._clock)
 
     def _backends(self, tmux: Tmux, claude: ClaudeConfig) -> dict[str, BackendFactory]:
-        return {}
+        host = Host(self.config.state_dir, tmux, FileWatch(), claude, os.environ)
+        return {"headless": host.backend}
 
     async def _supervised(self) -> int:
         """Run the tree until a signal comes or it fails; a second signal hurries, as the deadline does."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -106,7 +105,7 @@ class SimulatorProcess:
 
     async def _launch(self, port: int) -> Pane | None:
         words = [sys.executable, "-m", "bridge.simulator", "--port", str(port), "--port-file"]
-        command = "exec " + shlex.join([*words, str(self._port_file)])
+        command = [*words, str(self._port_file)]
         pane = await self._tmux.new_session(SESSION, command, {OWNER: state_id(self._state_dir)})
         async with asyncio.timeout(START_S):
             # The port file names the process, so an older one's word does not count.
