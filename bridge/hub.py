@@ -28,6 +28,9 @@ MERGE_CHARS = 64 * 1024
 ENTRY_BYTES = 200
 """What an entry of the ring costs beside its text, roughly; it makes `ring_bytes` mean memory."""
 
+_BEYOND = 1 << 62
+"""The cursor of who has left: nothing lies behind it."""
+
 
 class HubLimits(Protocol):
     """The slice `HubConfig`, or anything like it."""
@@ -237,10 +240,11 @@ class Topic:
         self._touched = False
         self._mark, self._flushed = self._flushed, self._head
         for subscription in self._subs:
-            if not subscription._woken and (subscription._cursor < self._head or self.dropped):
-                subscription._woken = True
-                subscription.subscriber.wake(subscription)
-                woken.append(subscription.subscriber)
+            if not subscription.pending and (subscription._cursor < self._head or self.dropped):
+                subscription.pending = True
+                subscriber = subscription.subscriber
+                subscriber.wake(subscription)
+                woken.append(subscriber)
 
     def _evict(self) -> None:
         """Bring the ring back to its limits, after everybody who could has pulled."""
@@ -284,9 +288,6 @@ class Topic:
 
     def _chunk(self, cursor: int, fmt: int) -> bytes:
         """Everything after the cursor as it stands, made once for all who stand there."""
-        held = self._chunks[fmt]
-        if held is not None and held[0] == cursor and held[1] == self._head:
-            return held[2]
         data = b"".join([self._frame(entry, fmt) for entry in self._entries[cursor - self._base :]])
         self._chunks[fmt] = (cursor, self._head, data)
         return data
@@ -312,7 +313,8 @@ class Subscription:
         "_cursor",
         "_fmt",
         "_replay_end",
-        "_woken",
+        "ended",
+        "pending",
         "subscriber",
         "topic",
     )
@@ -320,43 +322,41 @@ class Subscription:
     def __init__(self, topic: Topic, subscriber: Subscriber, fmt: int, cursor: int) -> None:
         self.topic = topic
         self.subscriber = subscriber
+        self.pending = True
+        """There is, or may be, more to pull; while this is so, the hub does not wake for it."""
+        self.ended = False
+        """The topic was dropped and everything of it has been pulled."""
         self._fmt = fmt
         self._cursor = cursor
         self._replay_end = topic._head
-        self._woken = True
         self._backlog: deque[_Run] | None = None  # what the ring let go before it was pulled
         self._backlog_bytes = 0
-
-    @property
-    def pending(self) -> bool:
-        """There is more to pull; while this is so, the hub does not wake for it."""
-        return self._woken
-
-    @property
-    def ended(self) -> bool:
-        """The topic was dropped and everything of it has been pulled."""
-        return self.topic.dropped and self._backlog is None and self._cursor >= self.topic._head
 
     def pull(self, limit: int) -> bytes:
         """The next frames, about `limit` bytes of them or one tick's; empty when there is no more.
 
         Whatever was returned is the caller's to deliver: it is not returned again.
         """
-        topic = self.topic
-        if self not in topic._subs:
-            return b""
-        if self._backlog is not None or self._cursor < topic._mark:
+        topic, cursor = self.topic, self._cursor
+        if cursor < topic._mark or self._backlog is not None:
             return self._catch_up(limit)
-        data = b"" if self._cursor >= topic._head else topic._chunk(self._cursor, self._fmt)
-        self._cursor = topic._head
-        self._woken = False
-        return data
+        self.pending = False
+        self.ended = topic.dropped
+        head = topic._head
+        if cursor >= head:
+            return b""
+        self._cursor = head
+        held = topic._chunks[self._fmt]
+        if held is not None and held[0] == cursor and held[1] == head:
+            return held[2]
+        return topic._chunk(cursor, self._fmt)
 
     def close(self) -> None:
-        """Leave the topic. Safe to repeat."""
+        """Leave the topic; there is nothing to pull any more. Safe to repeat."""
         self.topic._subs.pop(self, None)
-        self._woken = False
         self._backlog = None
+        self._cursor = _BEYOND
+        self.pending = False
 
     def _catch_up(self, limit: int) -> bytes:
         topic = self.topic
@@ -376,7 +376,8 @@ class Subscription:
             frames.append(topic._encode(run, self._fmt))
             size += len(frames[-1])
         if self._backlog is None and self._cursor >= topic._head:
-            self._woken = False
+            self.pending = False
+            self.ended = topic.dropped
         return b"".join(frames)
 
     def _keep_until(self, base: int) -> bool:

@@ -199,6 +199,9 @@ class Channels:
                     self._who, channel.route.name, command, lambda r: self._answer(channel, message, r)
                 )
                 return None
+            if isinstance(command, ListSessions):  # nothing to wait for: no task, no further tick
+                self._answer(channel, message, self._listed())
+                return None
         except BridgeError as e:
             self._answer(channel, message, e)
             return None
@@ -233,12 +236,14 @@ class Channels:
             case NameSession():
                 session = await service.stop(who, command)
                 return {"session": views.session_payload(session, self._clock.now())}
-            case ListSessions():
-                now = self._clock.now()
-                return {"sessions": [views.session_payload(s, now) for s in service.list_sessions(who)]}
             case requests.ReadTree():
                 return service.tree(who)
         raise AssertionError(f"no way to do {type(command).__name__}")
+
+    def _listed(self) -> dict[str, Any]:
+        now = self._clock.now()
+        sessions = self._service.list_sessions(self._who)
+        return {"sessions": [views.session_payload(s, now) for s in sessions]}
 
     def _answer(self, channel: Channel, message: Message, result: object) -> None:
         """Reply with a payload or an error, if the channel is still the one that was asked."""

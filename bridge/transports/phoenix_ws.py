@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import structlog
-from aiohttp import WSMessage, WSMsgType, hdrs, web
+from aiohttp import WSMsgType, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
 from bridge.auth import Principal
@@ -40,6 +41,16 @@ LINGER_S = 5.0
 """How long a client that does not read may keep what was written before; then it is dropped."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Admission:
+    """What an upgrade request was found to be entitled to."""
+
+    who: Principal
+    codec: Codec
+    phoenix: bool
+    """It asked for the sub-protocol `phoenix`, and fails if that is not answered."""
+
+
 class PhoenixSockets:
     """All WebSockets of one listener."""
 
@@ -57,57 +68,48 @@ class PhoenixSockets:
         What is refused is refused before the upgrade, in Phoenix's order; a client never sees a socket
         that opens and then closes for want of a token.
         """
+        admission = self._admit(request)
+        if isinstance(admission, web.Response):
+            return admission
+        # What the request was judged by is garbage from here on: a socket may live for weeks.
+        return await self._serve(_undisclosed(request, admission.phoenix), admission)
+
+    def _admit(self, request: web.Request) -> web.Response | _Admission:
         if request.method != hdrs.METH_GET:
             return web.Response(status=HTTPStatus.BAD_REQUEST)
         try:
             params = handshake.query_params(request.raw_path.partition("?")[2])
         except handshake.Malformed:
             return web.Response(status=HTTPStatus.BAD_REQUEST)
-        refused = web.Response(status=HTTPStatus.FORBIDDEN)
         origin = request.headers.get(hdrs.ORIGIN)
         if not handshake.origin_allowed(origin, self.server.origins, self._own(request)):
-            return refused
-        offered = request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, [])
-        protocols = handshake.read_subprotocols(offered)
+            return web.Response(status=HTTPStatus.FORBIDDEN)
+        protocols = handshake.read_subprotocols(request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, []))
         vsn = params["vsn"] or "" if "vsn" in params else None  # a nested `vsn[]` is no version
         codec = codec_for(vsn)
         if protocols.refused or codec is None:
-            return refused
+            return web.Response(status=HTTPStatus.FORBIDDEN)
         try:
             who = self.service.authenticate(protocols.token or params.get("token"))
         except Unauthorized:
-            return refused
+            return web.Response(status=HTTPStatus.FORBIDDEN)
         problem = _upgrade_problem(request)
         if problem:
             return web.Response(status=HTTPStatus.BAD_REQUEST, text=problem)
         if self._emptied is not None:
             return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
-        return await self._serve(request, codec, who, protocols, offered)
+        return _Admission(who, codec, protocols.phoenix)
 
-    async def _serve(
-        self,
-        request: web.Request,
-        codec: Codec,
-        who: Principal,
-        protocols: handshake.Subprotocols,
-        offered: list[str],
-    ) -> web.StreamResponse:
+    async def _serve(self, request: web.Request, admission: _Admission) -> web.StreamResponse:
         ws = web.WebSocketResponse(
             compress=False,
             timeout=CLOSE_S,
             autoping=False,
             max_msg_size=self.server.max_frame_bytes,
-            protocols=("phoenix",) if protocols.phoenix else (),
+            protocols=("phoenix",) if admission.phoenix else (),
         )
-        if offered and (len(offered) > 1 or not protocols.phoenix):
-            # aiohttp would choose by the first line alone, and log the others: tokens may be among them.
-            headers = request.headers.copy()
-            headers.popall(hdrs.SEC_WEBSOCKET_PROTOCOL)
-            if protocols.phoenix:
-                headers[hdrs.SEC_WEBSOCKET_PROTOCOL] = "phoenix"
-            request = request.clone(headers=headers)
         writer = await ws.prepare(request)
-        socket = _Socket(self, request, ws, writer, codec, who)
+        socket = _Socket(self, request, ws, writer, admission)
         self._open[socket] = None
         try:
             await socket.run()
@@ -157,6 +159,7 @@ class _Socket:
         "_receiver",
         "_tasks",
         "_transport",
+        "_waiting",
         "_writer",
         "_ws",
     )
@@ -167,8 +170,7 @@ class _Socket:
         request: web.Request,
         ws: web.WebSocketResponse,
         writer: AbstractStreamWriter,
-        codec: Codec,
-        who: Principal,
+        admission: _Admission,
     ) -> None:
         transport = request.transport
         if transport is None:
@@ -176,21 +178,22 @@ class _Socket:
         self._loop = asyncio.get_running_loop()
         self._ws = ws
         self._writer = writer
-        self._codec = codec
+        self._codec = admission.codec
         self._transport = transport
         self._protocol = request.protocol
         self._tasks = asyncio.TaskGroup()
         self._draining: asyncio.Task[None] | None = None
-        self._receiver: asyncio.Task[None] | None = None  # set while the loop waits for a frame
+        self._receiver: asyncio.Task[None] | None = None
+        self._waiting = False  # the receiver waits for a frame, and may be cancelled
         self._code: int | None = None
         self._idle_s = sockets.server.idle_timeout_s
         self._heard = self._loop.time()
         self._idle_timer = self._loop.call_later(self._idle_s, self._check_idle)
-        self._outbox = Outbox(codec.format, self, sockets.outbox_bytes, self._loop.call_soon)
+        self._outbox = Outbox(self._codec.format, self, sockets.outbox_bytes, self._loop.call_soon)
         self._channels = Channels(
             sockets.service,
-            who,
-            codec,
+            admission.who,
+            self._codec,
             self._outbox,
             spawn=self._tasks.create_task,
             frame=ws_frame,
@@ -228,7 +231,7 @@ class _Socket:
         """Close with this code, after the message that is being handled; the first code stands."""
         if self._code is None:
             self._code = code
-            if self._receiver is not None:
+            if self._waiting and self._receiver is not None:
                 self._receiver.cancel()
 
     def abort(self) -> None:
@@ -237,10 +240,18 @@ class _Socket:
     # --- receiving ------------------------------------------------------------------------------
 
     async def _receive(self) -> None:
+        self._receiver = receiver = asyncio.current_task()
         while self._code is None:
-            message = await self._next()
-            if message is None:
+            self._waiting = True
+            try:
+                message = await self._ws.receive()
+            except asyncio.CancelledError:
+                if self._code is None or receiver is None:
+                    raise
+                receiver.uncancel()  # it was `stop`
                 return
+            finally:
+                self._waiting = False
             self._heard = self._loop.time()
             match message.type:
                 case WSMsgType.TEXT:
@@ -254,19 +265,7 @@ class _Socket:
                     pass
                 case _:
                     return
-
-    async def _next(self) -> WSMessage | None:
-        """The next frame; None when `stop` was called meanwhile."""
-        self._receiver = asyncio.current_task()
-        try:
-            return await self._ws.receive()
-        except asyncio.CancelledError:
-            if self._code is None or self._receiver is None:
-                raise
-            self._receiver.uncancel()
-            return None
-        finally:
-            self._receiver = None
+            del message  # while the next one is awaited, a frame of megabytes need not be kept
 
     async def _binary(self, data: bytes) -> None:
         if self._codec.format == V2.format:
@@ -276,19 +275,18 @@ class _Socket:
     def _check_idle(self) -> None:
         # Rescheduled from here rather than with every frame: a frame costs nothing this way.
         rest = self._heard + self._idle_s - self._loop.time()
-        if rest <= 0 and self._receiver is not None:
+        if rest <= 0 and self._waiting:
             self.stop(IDLE)
         else:
             self._idle_timer = self._loop.call_later(rest if rest > 0 else self._idle_s, self._check_idle)
 
     # --- the outbox's wire ----------------------------------------------------------------------
 
-    def write(self, data: bytes) -> None:
-        if data and not self._transport.is_closing():
-            self._transport.write(data)
-
-    def congested(self) -> bool:
-        return self._protocol.writing_paused
+    def write(self, data: bytes) -> bool:
+        if self._transport.is_closing():
+            return True
+        self._transport.write(data)
+        return not self._protocol.writing_paused
 
     def drain(self) -> None:
         self._draining = self._tasks.create_task(self._drained())
@@ -307,6 +305,21 @@ class _Socket:
 
     def ended(self, subscription: Source) -> bytes:
         return self._channels.ended(subscription)
+
+
+def _undisclosed(request: web.Request, phoenix: bool) -> web.Request:
+    """The request with only so much in its sub-protocols that aiohttp finds the one it is to choose.
+
+    It would look at the first line alone, and log what it does not know: tokens may be among that.
+    """
+    offered = request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, [])
+    if not offered or (phoenix and len(offered) == 1):
+        return request
+    headers = request.headers.copy()
+    headers.popall(hdrs.SEC_WEBSOCKET_PROTOCOL)
+    if phoenix:
+        headers[hdrs.SEC_WEBSOCKET_PROTOCOL] = "phoenix"
+    return request.clone(headers=headers)
 
 
 def _upgrade_problem(request: web.Request) -> str | None:

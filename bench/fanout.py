@@ -1,0 +1,154 @@
+"""Fan-out: one session's deltas to many clients, against bare aiohttp in the same run.
+
+Bursts of 200 frames, 16 a tick, as deliveries per second; and one frame every 20 ms, as the delay
+from publishing to the client and the server's CPU. Server and clients are processes of their own.
+`python -m bench.fanout [--quick]` prints the rows.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from statistics import median
+from typing import Any
+
+import orjson
+
+BURST = 200
+PER_S = 50
+RUNS = 5
+CLIENTS = (1, 50, 200, 1000)
+KINDS = ("naive", "batched", "ours")
+QUIET_S = 0.3
+"""No new byte for so long means that everything has arrived; all of it is on loopback."""
+
+
+class Peer:
+    """A process of `fan_peers`, asked line by line."""
+
+    def __init__(self, *role: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.fan_peers", *role], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def hear(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the other process has died"
+        answer: dict[str, Any] = orjson.loads(line)
+        return answer
+
+    def ask(self, **command: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(orjson.dumps(command) + b"\n")
+        self._process.stdin.flush()
+        return self.hear()
+
+    def end(self) -> None:
+        self._process.terminate()
+        self._process.communicate()
+
+
+class Bench:
+    """One server of a kind, with so many joined clients."""
+
+    def __init__(self, kind: str, clients: int, *, sample: bool = False) -> None:
+        self.server = Peer("server", kind)
+        self.load = Peer("load")
+        self.port = self.server.hear()["port"]
+        self.load.ask(do="connect", clients=clients, port=self.port, sample=sample)
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.load.end()
+        self.server.end()
+
+    def heard(self) -> dict[str, Any]:
+        """What arrived, once nothing more does."""
+        before = self.load.ask(do="heard")
+        while True:
+            time.sleep(QUIET_S)
+            now = self.load.ask(do="heard")
+            if now["bytes"] == before["bytes"]:
+                return now
+            before = now
+
+    def send(self, **command: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        self.load.ask(do="reset")
+        return self.server.ask(**command), self.heard()
+
+
+def burst(kind: str, clients: int, runs: int) -> list[float]:
+    """Deliveries per second of each run."""
+    with Bench(kind, clients) as bench:
+        rates = []
+        for run in range(-1, runs):  # the first warms up
+            sent, heard = bench.send(do="burst", frames=BURST)
+            assert heard["bytes"] > BURST * clients * 100, f"{kind}: frames are missing: {heard['bytes']}"
+            if run >= 0:
+                rates.append(BURST * clients / (heard["last"] - sent["began"]))
+        return rates
+
+
+def paced(kind: str, clients: int, seconds: float, runs: int) -> list[tuple[float, float, float]]:
+    """p50 and p99 of the delay in ms, and the server's CPU in percent, of each run."""
+    with Bench(kind, clients, sample=True) as bench:
+        figures = []
+        for run in range(-1, runs):
+            frames = PER_S if run < 0 else int(PER_S * seconds)
+            sent, heard = bench.send(do="pace", frames=frames, per_s=PER_S)
+            delays = heard["delays"]
+            if run >= 0:
+                p50, p99 = delays[len(delays) // 2] * 1e3, delays[int(len(delays) * 0.99)] * 1e3
+                figures.append((p50, p99, 100 * sent["cpu"] / sent["took"]))
+        return figures
+
+
+def row(figure: str, server: str, clients: int, unit: str, values: list[float], how: str) -> dict[str, Any]:
+    return {
+        "figure": figure,
+        "server": server,
+        "clients": clients,
+        "unit": unit,
+        "median": round(median(values), 3),
+        "min": round(min(values), 3),
+        "max": round(max(values), 3),
+        "runs": len(values),
+        "how": how,
+    }
+
+
+def run(quick: bool) -> list[dict[str, Any]]:
+    """The rows of the report. `ratio` rows are ours against the other, of the medians."""
+    rows: list[dict[str, Any]] = []
+    runs = 2 if quick else RUNS
+    counts = (1, 200) if quick else CLIENTS
+    how = f"burst of {BURST} frames, 16 a tick, 40 bytes of text"
+    for clients in counts:
+        medians: dict[str, float] = {}
+        for kind in KINDS:
+            rates = [r / 1000 for r in burst(kind, clients, runs)]
+            medians[kind] = median(rates)
+            rows.append(row("fan-out burst", kind, clients, "k deliveries/s", rates, how))
+        rows += [
+            row(f"fan-out burst, ours / {kind}", "ratio", clients, "x", [medians["ours"] / other], how)
+            for kind, other in medians.items()
+            if kind != "ours"
+        ]
+    seconds = 2.0 if quick else 4.0
+    how = f"{PER_S} frames/s for {seconds:g} s, 40 bytes of text"
+    for clients in counts:
+        for kind in ("naive", "ours"):
+            figures = paced(kind, clients, seconds, 1 if quick else RUNS)
+            for index, (figure, unit) in enumerate((("p50", "ms"), ("p99", "ms"), ("server CPU", "%"))):
+                values = [f[index] for f in figures]
+                rows.append(row(f"fan-out paced, {figure}", kind, clients, unit, values, how))
+    return rows
+
+
+if __name__ == "__main__":
+    for line in run("--quick" in sys.argv):
+        print(orjson.dumps(line).decode())

@@ -1,0 +1,40 @@
+"""Memory per idle joined client: the server's resident set, against bare aiohttp's in the same run.
+
+`python -m bench.memory [--quick]` prints the rows.
+"""
+
+from __future__ import annotations
+
+import sys
+from statistics import median
+from typing import Any
+
+import orjson
+
+from bench.fanout import RUNS, Bench, row
+
+CLIENTS = 1000
+
+
+def per_client(kind: str, clients: int) -> float:
+    """KB of resident set that each of so many more clients costs, after some were there to warm up."""
+    with Bench(kind, 100) as bench:
+        before = bench.server.ask(do="rest")["rss_kb"]
+        bench.load.ask(do="connect", clients=clients, port=bench.port, sample=False)
+        after: int = bench.server.ask(do="rest")["rss_kb"]
+        return (after - before) / clients
+
+
+def run(quick: bool) -> list[dict[str, Any]]:
+    how = f"{CLIENTS} clients joined to one session, after 100 to warm up"
+    figures = {
+        kind: [per_client(kind, CLIENTS) for _ in range(2 if quick else RUNS)] for kind in ("naive", "ours")
+    }
+    rows = [row("memory per client", kind, CLIENTS, "KB", kb, how) for kind, kb in figures.items()]
+    ratio = median(figures["ours"]) / median(figures["naive"])
+    return [*rows, row("memory per client, ours / naive", "ratio", CLIENTS, "x", [ratio], how)]
+
+
+if __name__ == "__main__":
+    for line in run("--quick" in sys.argv):
+        print(orjson.dumps(line).decode())
