@@ -1,0 +1,289 @@
+"""Runs a session as one long-lived `claude -p` inside a tmux session of its own.
+
+The process belongs to tmux and goes on while no bridge runs: it reads a FIFO and appends to a file, and
+both outlive whoever is at their other end. This file starts, finds, ends and forgets processes; what
+passes between the bridge and one that runs is `link`'s concern.
+
+A folder holds all of one process: `<state>/sessions/<name>/<generation>/`. Each has a FIFO of its own,
+because half a line that a killed bridge left in it would outlive the process that should have read it.
+Left in the FIFO of a process that lives, half a line ends that process as soon as anything is written
+after it (the CLI exits on a line it cannot read), so that adopting such a process is followed by
+`ProcessExited`, and the prompt goes, under the same identity, to the next one. A line is written in
+pieces only where it is longer than what the FIFO holds, 1 MiB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from bridge.config import ClaudeConfig
+from bridge.errors import BackendError, TmuxError
+from bridge.events import RequestId, SessionName, TurnId
+from bridge.sessions.backends.base import Answer, Batch, Checkpoint, Launch, Liveness, Sink
+from bridge.sessions.backends.link import Link, exit_reason
+from bridge.sessions.backends.process import Process
+from bridge.sessions.backends.tail import CHUNK, FileWatch
+from bridge.sessions.claude import stdin
+from bridge.sessions.claude.launch import (
+    ERR,
+    IN,
+    LAUNCHER,
+    OUT,
+    Plan,
+    Start,
+    find_claude,
+    permission_mode,
+    plan,
+)
+from bridge.sessions.claude.stream_json import ControlAsked, ControlReply, Segment, StreamParser
+from bridge.sessions.tmux import GENERATION, OWNER, Pane, Tmux, state_id
+from bridge.signals import ProcessExited, SettingsSeen
+
+log = structlog.get_logger(__name__)
+
+DENIED = "The user denied this."
+"""What Claude is told where a person said no and nothing else."""
+
+FLUSH_S = 1.0
+"""How long a bridge that stops waits for a prompt to be read, rather than leave half a line behind."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """What the headless sessions of one bridge share."""
+
+    state_dir: Path
+    tmux: Tmux
+    watch: FileWatch
+    claude: ClaudeConfig
+    environ: Mapping[str, str]
+    """The bridge's own environment, of which the CLI gets what `launch` lets through."""
+
+    def backend(self, name: SessionName, sink: Sink) -> HeadlessBackend:
+        return HeadlessBackend(name, sink, self)
+
+    @property
+    def owner(self) -> str:
+        return state_id(self.state_dir)
+
+
+class HeadlessBackend:
+    """The `Backend` of one session; see there for what each method promises."""
+
+    def __init__(self, name: SessionName, sink: Sink, host: Host) -> None:
+        self._name = name
+        self._sink = sink
+        self._host = host
+        self._session = f"claude_{name}"
+        self._folder = host.state_dir / "sessions" / name
+        self._link: Link | None = None
+
+    @property
+    def attach(self) -> str | None:
+        return self._host.tmux.attach_command(self._session) if self._link is not None else None
+
+    @property
+    def pid(self) -> int | None:
+        return self._link.process.pid if self._link is not None else None
+
+    async def start(self, launch: Launch) -> None:
+        claude = find_claude(self._host.claude, self._host.environ.get("PATH"))
+        await self._end_whatever_runs(politely=False)
+        folder = self._folder / str(launch.generation)
+        start = Start(launch.conversation, launch.resume, launch.options)
+        made = plan(start, folder, claude, self._host.claude, self._host.environ)
+        await asyncio.to_thread(_prepare, self._folder, folder, made)
+        pane = await self._host.tmux.new_session(
+            self._session,
+            ("/bin/sh", str(folder / LAUNCHER)),
+            {OWNER: self._host.owner, GENERATION: str(launch.generation)},
+        )
+        log.info("started", session=self._name, generation=launch.generation, pid=pane.pid)
+        if not self._hold(launch.generation, folder, pane, None):
+            code = pane.exit_code
+            self._sink(Batch(launch.generation, (ProcessExited(code, exit_reason(folder, code)),)))
+
+    async def adopt(self, launch: Launch, checkpoint: Checkpoint | None) -> Liveness:
+        try:
+            pane = await self._pane()
+        except TmuxError as e:
+            log.warning("could not ask tmux", session=self._name, error=str(e))
+            return Liveness.UNKNOWN
+        folder = self._folder / str(launch.generation)
+        if checkpoint is not None and checkpoint.get("generation") != launch.generation:
+            checkpoint = None  # another process's place: this one is read from its beginning
+        same = pane is not None and pane.generation == launch.generation
+        if pane is not None and same and self._hold(launch.generation, folder, pane, checkpoint):
+            return Liveness.ALIVE
+        await self._read_out(launch.generation, folder, checkpoint)
+        return Liveness.GONE
+
+    async def send_prompt(self, turn: TurnId, prompt: str) -> None:
+        link = self._running()
+        try:
+            async with asyncio.timeout(self._host.claude.start_timeout_s):
+                await link.prompt(turn, prompt)
+        except TimeoutError:
+            limit = self._host.claude.start_timeout_s
+            raise BackendError(f"claude did not read the prompt within {limit:g} s") from None
+
+    async def interrupt(self) -> None:
+        await self._running().ask("interrupt")
+
+    async def answer(self, request: RequestId, answer: Answer) -> None:
+        if answer.allow:
+            line = stdin.allow(request, answer.input, answer.suggestions)
+        else:
+            line = stdin.deny(request, answer.message or DENIED, interrupt=answer.interrupt)
+        await self._running().answer(request, line)
+
+    async def configure(self, model: str | None, permission_mode_: str | None) -> None:
+        link = self._running()
+        if model is not None:
+            reply = await link.ask("set_model", model=model)
+            now = reply.payload.get("model")
+            link.emit(SettingsSeen(model=now if isinstance(now, str) else model))
+        if permission_mode_ is not None:
+            mode = permission_mode(permission_mode_)
+            await link.ask("set_permission_mode", mode=mode)
+            link.emit(SettingsSeen(permission_mode=mode))
+
+    def committed(self, checkpoint: Checkpoint) -> None:
+        link = self._link
+        if link is not None and checkpoint.get("generation") == link.generation:
+            link.committed(checkpoint)
+
+    async def stop(self) -> None:
+        await self._end_whatever_runs(politely=True)
+
+    async def detach(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            with contextlib.suppress(BackendError, TimeoutError):
+                await link.flush(FLUSH_S)
+            link.close()
+
+    async def delete(self) -> None:
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    # --- inside -----------------------------------------------------------------------------------------
+
+    def _running(self) -> Link:
+        if self._link is None or self._link.gone.done():
+            raise BackendError("the process is gone")
+        return self._link
+
+    async def _pane(self) -> Pane | None:
+        """The session's pane, as long as it is ours. Raises `TmuxError` where tmux cannot say."""
+        panes = await self._host.tmux.panes(self._session)
+        return next((p for p in panes if p.owner == self._host.owner), None)
+
+    def _hold(self, generation: int, folder: Path, pane: Pane, checkpoint: Checkpoint | None) -> bool:
+        """Take up the process of a pane; False where it has ended. Raises `BackendError` where it cannot
+        be spoken to."""
+        process = None if pane.dead else Process.open(pane.pid, pane.server_pid)
+        if process is None:
+            return False
+        try:
+            link = Link(
+                generation, folder, process, self._sink, self._host.watch, tty=pane.tty, checkpoint=checkpoint
+            )
+        except BackendError:
+            process.close()
+            raise
+        tmux, session = self._host.tmux, self._session
+        link.open(lambda: tmux.panes_now(session), self._host.claude.start_timeout_s)
+        self._link = link
+        return True
+
+    async def _end_whatever_runs(self, *, politely: bool) -> None:
+        """End the process that is held, or the one tmux knows of, and its tmux session with it.
+
+        Cancelling leaves a process that has been told to end; calling again goes on.
+        """
+        link = self._link
+        if link is not None:
+            link.stopping = True
+            await self._end(link.process, link.gone, link if politely else None)
+            link.close()
+            self._link = None
+        pane = await self._pane()
+        if pane is None:
+            return
+        stranger = None if pane.dead else Process.open(pane.pid, pane.server_pid)
+        if stranger is not None:
+            gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            stranger.when_gone(lambda: gone.set_result(None))
+            try:
+                await self._end(stranger, gone, None)
+            finally:
+                stranger.close()
+        await self._host.tmux.kill_session(self._session)
+
+    async def _end(self, process: Process, gone: asyncio.Future[None], link: Link | None) -> None:
+        """By its own leave where there is a `link` to ask for it, by request, by force: a third of the
+        time each."""
+        share = self._host.claude.stop_timeout_s / 3
+        if link is not None and not gone.done():
+            if link.writable:
+                link.say_goodbye()
+            else:
+                process.send(signal.SIGINT)  # it does not read: a signal says the same
+            if await _within(share, gone):
+                return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if not gone.done():
+                process.send(number)
+            if await _within(share, gone):
+                return
+        raise BackendError(f"the process {process.pid} does not end")
+
+    async def _read_out(self, generation: int, folder: Path, checkpoint: Checkpoint | None) -> None:
+        """Say what a process said that is gone, from the checkpoint to its last byte."""
+        parser = StreamParser(checkpoint)
+        try:
+            file = (folder / OUT).open("rb")
+        except OSError:
+            return
+        with file:
+            file.seek(parser.offset)
+            while data := file.read(CHUNK):
+                for segment in parser.feed(data):
+                    self._say(generation, segment)
+                await asyncio.sleep(0)
+        self._say(generation, Segment(parser.end(), None))
+
+    def _say(self, generation: int, segment: Segment) -> None:
+        said = tuple(i for i in segment.items if not isinstance(i, ControlReply | ControlAsked))
+        if said:
+            mark = segment.checkpoint and {**segment.checkpoint, "generation": generation}
+            self._sink(Batch(generation, said, mark))
+
+
+async def _within(seconds: float, done: asyncio.Future[None]) -> bool:
+    await asyncio.wait({done}, timeout=seconds)
+    return done.done()
+
+
+def _prepare(session: Path, folder: Path, made: Plan) -> None:
+    """A fresh folder for one process. What earlier ones left is gone: it has been read to its end."""
+    try:
+        shutil.rmtree(session, ignore_errors=True)
+        folder.mkdir(mode=0o700, parents=True)
+        session.chmod(0o700)
+        for name, text in {**made.files, OUT: "", ERR: ""}.items():
+            fd = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with open(fd, "w", encoding="utf-8") as file:
+                file.write(text)
+        os.mkfifo(folder / IN, 0o600)
+    except OSError as e:
+        raise BackendError(f"the session's folder could not be made: {e}") from e

@@ -1,0 +1,74 @@
+"""A process that is not our child, held so that nothing meant for it can reach another.
+
+A pid is a number that is given away again; a pidfd is the process itself. It becomes readable when the
+process ends, and a signal through it fails once it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+
+class Process:
+    """Use `Process.open`; `close` lets go of it without touching it."""
+
+    def __init__(self, pid: int, fd: int) -> None:
+        self.pid = pid
+        self._fd = fd
+        self._watched = False
+
+    @classmethod
+    def open(cls, pid: int, parent: int) -> Process | None:
+        """The process `pid`, as long as it is a child of `parent`; None where it is gone.
+
+        The parent is asked for after the process is held: a number that was given away meanwhile belongs
+        to somebody else's child.
+        """
+        try:
+            fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return None
+        if _parent(pid) != parent:
+            os.close(fd)
+            return None
+        return cls(pid, fd)
+
+    def when_gone(self, then: Callable[[], None]) -> None:
+        """Call `then` once, on the loop, when the process has ended."""
+
+        def gone() -> None:
+            self._unwatch()
+            then()
+
+        asyncio.get_running_loop().add_reader(self._fd, gone)
+        self._watched = True
+
+    def send(self, number: signal.Signals) -> None:
+        """Nothing where it is gone already."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._fd, number)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            self._unwatch()
+            os.close(self._fd)
+            self._fd = -1
+
+    def _unwatch(self) -> None:
+        if self._watched:
+            self._watched = False
+            asyncio.get_running_loop().remove_reader(self._fd)
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The name stands in brackets and may hold anything, brackets included.
+    return int(stat.rpartition(")")[2].split()[1])

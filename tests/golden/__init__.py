@@ -1,0 +1,1 @@
+"""Recordings of what others really said, and the program that records them again."""
