@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from bridge.commands import StartOptions
 from bridge.config import ClaudeConfig, TmuxConfig
-from bridge.errors import TmuxError
+from bridge.errors import BackendError, TmuxError
 from bridge.events import SessionName, TurnId
 from bridge.sessions.backends.base import Batch, Checkpoint, Launch, Liveness
 from bridge.sessions.backends.headless import HeadlessBackend, Host
@@ -122,9 +122,8 @@ class Rig:
         return self.state_dir / "sessions" / self.name / str(generation) / "out.ndjson"
 
     async def close(self) -> None:
+        with contextlib.suppress(TmuxError, BackendError):
+            await self.backend.stop()  # and wait for it: it writes into the test's folder to the last
         await self.backend.detach()
-        with contextlib.suppress(TmuxError):
-            for pane in await self.tmux.panes():
-                await self.tmux.kill_session(pane.session)
-            await self.tmux.kill_server()
+        await self.tmux.kill_server()
         self.host.watch.close()

@@ -124,7 +124,7 @@ CASES: dict[str, Case] = {
     "interrupted": interrupted,
     "interrupted_while_asking": interrupted_while_asking,
     "overloaded_twice": asks({"text": "At last.", "status": 529, "times": 2}),
-    "refused": asks({"status": 400, "times": 1}, {"text": "Better."}),
+    "refused": asks({"status": 400}, {"text": "Better."}),
     "no_login": asks({"status": 401}),
     "cut": asks({"words": 12, "drop_after": 5, "times": 1}),
     "cut_after_thinking": asks({"words": 12, "thinking": "A long thought.", "drop_after": 6, "times": 1}),

@@ -123,7 +123,8 @@ class StreamParser:
 
     def expect(self, turn: TurnId) -> None:
         """This prompt is being sent: from now on a turn is open, and its end is this prompt's."""
-        self._expected, self._seen = turn, False
+        if turn != self._expected:
+            self._expected, self._seen = turn, False
 
     def feed(self, data: bytes) -> list[Segment]:
         """Take in what was read next."""
@@ -289,6 +290,7 @@ class StreamParser:
         match frame.get("subtype"):
             case "init":
                 return [
+                    *self._release(),  # where Claude goes on by itself there is no `idle` in between
                     *self._named(frame),
                     SettingsSeen(frame.get("model"), frame.get("permissionMode")),
                 ]
