@@ -102,7 +102,9 @@ class Simulator:
         return body
 
     def _record(self, request: web.Request, body: dict[str, Any], size: int) -> None:
-        shown = {key: body.get(key) for key in ("model", "stream", "max_tokens", "thinking", "messages")}
+        shown = {
+            key: body.get(key) for key in ("model", "stream", "max_tokens", "thinking", "system", "messages")
+        }
         shown["tools"] = [tool.get("name") for tool in body.get("tools") or [] if isinstance(tool, dict)]
         self._recorded.append((size, {"path": request.path, **shown}))
         self._recorded_bytes += size

@@ -1,0 +1,80 @@
+"""When the API fails: what is retried ends well, what is not ends the turn, and the session goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge.simulator.script import words
+from tests.fakes.bridge import BridgeProcess, Sessions, sim
+from tests.fakes.phoenix_js import Story, assert_well_told
+
+pytestmark = pytest.mark.real
+
+
+def test_an_overloaded_api_is_asked_again(bridge: BridgeProcess, sessions: Sessions) -> None:
+    """HTTP 529 twice, then the answer: one turn, its text once, and the session says what it waits for."""
+    channel = sessions.join()
+    story = channel.ask(f"patience {sim(status=529, times=2, text='third time lucky')}")
+    assert_well_told(story)
+    assert (story.status, story.text) == ("completed", "third time lucky")
+    assert "".join(story.deltas) == "third time lucky"
+    assert len(bridge.requests("patience")) == 3
+    reasons = [h.payload["session"].get("reason") for h in channel.heard if h.event == "session_changed"]
+    assert any(reason and "attempt 2" in reason for reason in reasons)
+    assert channel.heard[-1].payload.get("session", {}).get("reason") is None
+
+
+def test_a_stream_that_was_cut_is_told_anew(sessions: Sessions) -> None:
+    """The preview is discarded, and the one that follows is the block's text."""
+    story = sessions.join().ask(f"count {sim(words=40, drop_after=7, gap_ms=2)}")
+    assert_well_told(story)
+    told = [h.event for h in story.heard if h.event in ("delta", "discard", "block")]
+    assert told.count("discard") == 1
+    first = story.deltas[: told.index("discard")]
+    assert "".join(first) == words(7)
+    assert "".join(story.deltas[len(first) :]) == words(40)
+    assert (story.blocks, story.text) == ({0: words(40)}, words(40).rstrip())
+
+
+def test_settled_blocks_survive_a_cut_stream(sessions: Sessions) -> None:
+    """Thinking that was settled before the cut is told again only as the second attempt's own."""
+    story = sessions.join().ask(sim(thinking="hm hm", words=30, drop_after=10))
+    assert_well_told(story)
+    assert story.status == "completed"
+    assert story.text == words(30).rstrip()
+
+
+def test_an_answer_that_was_not_streamed_comes_as_its_block_alone(sessions: Sessions) -> None:
+    """The CLI asks again without streaming when a stream ends in an error: the block carries the text."""
+    story = sessions.join().ask(f"count {sim(words=12, error_after=4)}")
+    assert_well_told(story)
+    assert story.of("discard") != []
+    assert "".join(story.deltas) == words(4)
+    assert (story.status, story.blocks, story.text) == ("completed", {0: words(12)}, words(12).rstrip())
+
+
+def failed(story: Story) -> None:
+    assert_well_told(story)
+    assert story.status == "failed"
+    assert story.finished["error"]["message"]
+
+
+def test_a_refused_request_fails_its_turn_and_the_next_prompt_works(sessions: Sessions) -> None:
+    """HTTP 400: the turn says so, with the status; the session is as good as before."""
+    channel = sessions.join()
+    story = channel.ask(f"first {sim(status=400)}")
+    failed(story)
+    assert story.finished["error"]["status"] == 400
+    following = channel.ask("second")
+    assert_well_told(following)
+    assert (following.status, following.text) == ("completed", "You said: second")
+    assert [t["status"] for t in channel.push("history")["turns"]] == ["failed", "completed"]
+
+
+def test_prompts_behind_a_failed_one_are_answered(sessions: Sessions) -> None:
+    """A failure ends one turn, not the queue."""
+    channel = sessions.join()
+    turns = [channel.submit(p) for p in (sim(status=400), "second", "third")]
+    stories = [channel.story(turn) for turn in turns]
+    assert [s.status for s in stories] == ["failed", "completed", "completed"]
+    assert [s.text for s in stories[1:]] == ["You said: second", "You said: third"]
