@@ -45,6 +45,7 @@ _NOT_A_PROMPT = (
     "<command-name>",
     "<bash-",
     "[Request interrupted by user",
+    "Your response above was cut off mid-stream.",  # asks for the rest where some blocks had come whole
 )
 """How the text begins that Claude Code adds in the user's role on its own account (2.1.330)."""
 
@@ -137,7 +138,7 @@ def plan(request: Json) -> Plan:
     asks = bool(directive.tools) and not prompt.tools_answered
     text = "" if asks else _text(directive, rest)
     return Plan(
-        key=prompt.text,
+        key=prompt.text.strip(),  # repeated behind an answer that was cut, it has a newline at its end
         thinking="" if prompt.tools_answered else directive.thinking,
         text=text,
         tools=tuple(directive.tools) if asks else (),

@@ -36,12 +36,12 @@ def test_a_stream_that_was_cut_is_told_anew(sessions: Sessions) -> None:
     assert (story.blocks, story.text) == ({0: words(40)}, words(40).rstrip())
 
 
-def test_settled_blocks_survive_a_cut_stream(sessions: Sessions) -> None:
-    """Thinking that was settled before the cut is told again only as the second attempt's own."""
+def test_a_settled_block_stands_when_the_stream_is_cut_behind_it(sessions: Sessions) -> None:
+    """Only what had not come whole is discarded; the CLI asks for the rest."""
     story = sessions.join().ask(sim(thinking="hm hm", words=30, drop_after=10))
     assert_well_told(story)
-    assert story.status == "completed"
-    assert story.text == words(30).rstrip()
+    assert [d["block"] for d in story.of("discard")] == [1]
+    assert (story.blocks[0], story.status, story.text) == ("hm hm", "completed", words(30).rstrip())
 
 
 def test_an_answer_that_was_not_streamed_comes_as_its_block_alone(sessions: Sessions) -> None:

@@ -40,7 +40,7 @@ def test_the_prompt_after_an_interrupted_one_is_answered(sessions: Sessions) -> 
     story = channel.ask("and now?")
     assert_well_told(story)
     assert (story.status, story.text) == ("completed", "You said: and now?")
-    assert channel.joined["session"]["restarts"] == channel.socket.join(channel.topic).joined["session"]["restarts"]
+    assert channel.joined["session"]["restarts"] == sessions.look(channel).joined["session"]["restarts"]
 
 
 def test_a_turn_is_interrupted_before_it_has_said_anything(sessions: Sessions) -> None:

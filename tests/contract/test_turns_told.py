@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.simulator.script import words
-from tests.fakes.bridge import BridgeProcess, Sessions, sim
+from tests.fakes.bridge import BridgeProcess, Sessions, prompts_of, sim
 from tests.fakes.phoenix_js import Refused, assert_well_told
 
 pytestmark = pytest.mark.real
@@ -79,12 +79,19 @@ def test_any_text_comes_through_as_it_is(sessions: Sessions) -> None:
 
 def test_a_prompt_reaches_claude_verbatim(bridge: BridgeProcess, sessions: Sessions) -> None:
     """What would be a command at the CLI's own prompt, or the end of a line, is only text here."""
-    prompts = ["/cost of this", "!ls", "@/etc/hostname", "# remember", "exit", "a\n\n\nb\tc  ", '{"type":"x"}\n{']
+    prompts = [
+        "/cost of this",
+        "!ls",
+        "@/etc/hostname",
+        "# remember",
+        "exit",
+        "a\n\n\nb\tc  ",
+        '{"type":"x"}\n{',
+    ]
     channel = sessions.join()
     for prompt in prompts:
         assert channel.ask(prompt).status == "completed"
-        content = bridge.requests()[-1]["messages"][-1]["content"]
-        assert prompt in [block["text"] for block in content if block["type"] == "text"]
+        assert prompt in prompts_of(bridge.requests()[-1])
 
 
 def test_a_prompt_of_a_megabyte_is_answered(bridge: BridgeProcess, sessions: Sessions) -> None:
@@ -98,8 +105,7 @@ def test_a_prompt_of_a_megabyte_is_answered(bridge: BridgeProcess, sessions: Ses
         assert_well_told(story)
         assert story.text == "w0 w1 w2"
         assert story.of("turn_started")[0]["prompt"] == prompt
-    asked = bridge.requests()[-1]
-    assert prompt in [block["text"] for block in asked["messages"][-1]["content"]]
+    assert prompt in prompts_of(bridge.requests()[-1])
 
 
 def test_a_prompt_of_one_byte_more_is_refused(sessions: Sessions) -> None:
@@ -129,5 +135,5 @@ def test_history_tells_the_turns_as_they_were(sessions: Sessions) -> None:
     older = channel.push("history", {"limit": 2, "before": history[0]["id"]})["turns"]
     assert [t["text"] for t in older + history] == [s.text for s in told]
     assert [t["prompt"] for t in older + history] == ["prompt 0", "prompt 1", "prompt 2"]
-    again = channel.socket.join(channel.topic, {"turns": 2})
+    again = sessions.look(channel, turns=2)
     assert again.joined["turns"] == history

@@ -90,11 +90,11 @@ def test_a_session_that_waits_for_an_answer_says_so(sessions: Sessions, tmp_path
     turn = channel.submit(touching(tmp_path / "made"))
     request = opened(channel, turn)
     channel.wait_session(state="waiting")
-    late = channel.socket.join(channel.topic)
+    late = sessions.look(channel)
     assert (late.joined["session"]["state"], late.joined["requests"]) == ("waiting", [request])
     late.push("answer", {"request": request["id"], "decision": "allow"})
     assert late.story(turn).status == "completed"
-    assert channel.socket.join(channel.topic).joined["requests"] == []
+    assert sessions.look(channel).joined["requests"] == []
 
 
 def test_the_first_answer_wins(sessions: Sessions, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_an_interrupt_withdraws_what_was_asked(sessions: Sessions, tmp_path: Pat
     assert channel.push("interrupt") == {"turn": turn}
     assert channel.story(turn).status == "interrupted"
     assert channel.wait("request_closed", request=request)["outcome"] == "withdrawn"
-    assert channel.socket.join(channel.topic).joined["requests"] == []
+    assert sessions.look(channel).joined["requests"] == []
     assert not (tmp_path / "made").exists()
     assert channel.ask("next").text == "You said: next"
 
@@ -143,9 +143,7 @@ def test_a_question_gets_its_answer(sessions: Sessions) -> None:
     assert story.text == "B it is"
 
 
-def test_several_tools_of_one_turn_are_told_apart(
-    bridge: BridgeProcess, sessions: Sessions
-) -> None:
+def test_several_tools_of_one_turn_are_told_apart(bridge: BridgeProcess, sessions: Sessions) -> None:
     """Each has its own input and output, and its place among the blocks."""
     tools = [["Bash", {"command": f"echo {word}"}] for word in ("one", "two", "three")]
     story = sessions.join(allowed_tools=["Bash"]).ask(sim(thinking="so", tools=tools, text="all done"))
@@ -162,7 +160,9 @@ def test_several_tools_of_one_turn_are_told_apart(
 def test_long_output_is_cut_and_says_so(sessions: Sessions) -> None:
     """64 KiB at most stand in an event, and in the history of a join."""
     channel = sessions.join(allowed_tools=["Bash"])
-    story: Story = channel.ask(sim(tools=[["Bash", {"command": "head -c 20000 /dev/zero | tr '\\0' x"}]], text="."))
+    story: Story = channel.ask(
+        sim(tools=[["Bash", {"command": "head -c 20000 /dev/zero | tr '\\0' x"}]], text=".")
+    )
     output = story.of("tool_finished")[0]["output"]
     assert len(output.encode()) <= 64 * 1024
     assert output.startswith("xxx")

@@ -150,7 +150,7 @@ class BridgeProcess:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/_sim/requests", timeout=30) as answer:
             recorded: list[Json] = json.load(answer)["requests"]
         asked = [r for r in recorded if r["path"] == "/v1/messages"]
-        return [r for r in asked if containing in json.dumps(_last_user(r), ensure_ascii=False)]
+        return [r for r in asked if any(containing in text for text in prompts_of(r))]
 
     def descendants(self) -> list[int]:
         """Every process that was given this bridge's folder, by name or by environment."""
@@ -167,8 +167,11 @@ class BridgeProcess:
         return found
 
 
-def _last_user(request: Json) -> Any:
-    return next((m for m in reversed(request["messages"]) if m["role"] == "user"), None)
+def prompts_of(request: Json) -> list[str]:
+    """The texts of the last message in the user's role: prompts, and what the CLI adds to them."""
+    last = next(m for m in reversed(request["messages"]) if m["role"] == "user")
+    content = last["content"]
+    return [content] if isinstance(content, str) else [b["text"] for b in content if b["type"] == "text"]
 
 
 def ended(pid: int, within_s: float) -> bool:
@@ -221,9 +224,10 @@ def own_bridge(tmp_path: Path) -> Iterator[BridgeProcess]:
 class Sessions:
     """Sessions of one test, under names of its own; deleted when the test ends."""
 
-    def __init__(self, bridge: BridgeProcess, socket: JsSocket, prefix: str, backend: str | None) -> None:
+    def __init__(self, bridge: BridgeProcess, clients: Clients, prefix: str, backend: str | None) -> None:
         self.bridge = bridge
-        self.socket = socket
+        self.socket = clients.connect(bridge.url, bridge.token)
+        self._clients = clients
         self._prefix = prefix
         self._backend = backend
         self._names: list[str] = []
@@ -237,6 +241,11 @@ class Sessions:
         """A new session, joined."""
         options = {"backend": self._backend, **start} if self._backend else start
         return self.socket.join(f"session:{self.name(word)}", {"start": options}, resume=resume)
+
+    def look(self, channel: JsChannel, **payload: Any) -> JsChannel:
+        """The same session as another client sees it who joins now."""
+        other = self._clients.connect(self.bridge.url, self.bridge.token)
+        return other.join(channel.topic, payload)
 
     def end(self) -> None:
         lobby = self.socket.join("sessions")
@@ -259,12 +268,10 @@ def prefix_of(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def sessions(
-    bridge: BridgeProcess, socket: JsSocket, clients: Clients, request: pytest.FixtureRequest
-) -> Iterator[Sessions]:
+def sessions(bridge: BridgeProcess, clients: Clients, request: pytest.FixtureRequest) -> Iterator[Sessions]:
     """Sessions on the shared bridge; a suite that runs over backends gives its `backend`."""
     backend = request.getfixturevalue("backend") if "backend" in request.fixturenames else None
-    made = Sessions(bridge, socket, prefix_of(request), backend)
+    made = Sessions(bridge, clients, prefix_of(request), backend)
     yield made
     made.end()
 

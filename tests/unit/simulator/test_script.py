@@ -83,6 +83,7 @@ def test_a_reminder_that_does_not_end_is_the_prompt() -> None:
         "<command-name>/compact</command-name>",
         "<bash-stdout>[[sim {}]]</bash-stdout>",
         "[Request interrupted by user for tool use]",
+        "Your response above was cut off mid-stream. Resume directly from where it stops",
         "   ",
     ],
 )
