@@ -140,6 +140,7 @@ class Actor:
         self._mailbox: asyncio.Queue[_Call | _Change | Batch] = asyncio.Queue()
         self._hands = Hands(backend, self._effect_done)
         self._settled = asyncio.Event()
+        self._onlookers = 0
         self._deleted: Done | None = None
         self._ended = False
         self._turns_cache: tuple[int, int, tuple[Turn, ...]] | None = None
@@ -210,13 +211,17 @@ class Actor:
     async def snapshot(self, turns: int) -> Snapshot:
         """The state as it has been published, exactly: nothing is between disk and topic when this
         returns, and the caller may subscribe before it awaits anything."""
-        while True:
-            mark = self.core.finished
-            finished = await self._finished_turns(turns)
-            await self._settled.wait()
-            if mark == self.core.finished:
-                snapshot = self.core.snapshot(finished)
-                return replace(snapshot, session=self.view())
+        self._onlookers += 1
+        try:
+            while True:
+                mark = self.core.finished
+                finished = await self._finished_turns(turns)
+                while not self._settled.is_set():
+                    await self._settled.wait()  # it may have gone on by the time this task has its turn
+                if mark == self.core.finished:
+                    return replace(self.core.snapshot(finished), session=self.view())
+        finally:
+            self._onlookers -= 1
 
     def abandon(self, error: BridgeError) -> None:
         """Answer every call that still waits: this task will not come to them."""
@@ -240,6 +245,8 @@ class Actor:
                 self._settled.set()
                 while self._deleted is None:
                     await self._handle(await self._mailbox.get())
+                    if self._onlookers:
+                        await asyncio.sleep(0)  # between two things is the only moment for a snapshot
                 hands.cancel()
             await self._journal.write([DeleteSession(self.core.facts.name)])
             self._deleted({})

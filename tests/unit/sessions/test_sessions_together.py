@@ -57,7 +57,8 @@ class Viewer:
 
     format = "facts"
 
-    def __init__(self) -> None:
+    def __init__(self, told: dict[tuple[str, int], Event] | None = None) -> None:
+        self.told = told if told is not None else {}
         self.seen: list[Event] = []
         self.subscriptions: list[Subscription] = []
         self.arrived = asyncio.Event()
@@ -67,7 +68,8 @@ class Viewer:
 
     def flush(self) -> None:
         for subscription in self.subscriptions:
-            subscription.pull(1 << 30)
+            for seq in subscription.pull(1 << 30).split():
+                self.seen.append(self.told[subscription.topic.name, int(seq)])
         self.arrived.set()
 
     def overflowed(self, subscription: Subscription) -> None:
@@ -100,8 +102,8 @@ class House:
         self.config = SessionConfig(roots=[folder], **config)
         self.backends: dict[str, FakeBackend] = {}
         self.prepare: Callable[[FakeBackend], None] = lambda backend: None
-        self.log: dict[str, list[Viewer]] = {}
         self.epoch = 0
+        self.told: dict[tuple[str, int], Event] = {}
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Service]:
@@ -109,14 +111,12 @@ class House:
         self.epoch += 1
         clock = SystemClock()
         self.journal = await Journal.open(self.folder / "journal.db")
-        viewers: list[Viewer] = []
-        self.viewers = viewers
+        self.told.clear()
+        told = self.told
 
         def note(topic: str, first: int, seq: int, at: float, event: Event) -> bytes:
-            for viewer in viewers:
-                if any(s.topic.name == topic for s in viewer.subscriptions):
-                    viewer.seen.append(event)
-            return b"."
+            told[topic, seq] = event
+            return b"%d " % seq
 
         loop = asyncio.get_running_loop()
         hub = Hub({"facts": note}, _limits(), loop.call_soon, Epoch(str(self.epoch)))
@@ -171,10 +171,9 @@ class House:
         await self.journal.close()
 
     async def join(self, service: Service, name: str, command: JoinSession = START) -> tuple[Joined, Viewer]:
-        viewer = Viewer()
+        viewer = Viewer(self.told)
         joined = await service.join(ME, name, command, viewer)
         viewer.subscriptions.append(joined.subscription)
-        self.viewers.append(viewer)
         viewer.flush()
         return joined, viewer
 
@@ -301,6 +300,28 @@ async def test_a_prompt_that_cannot_be_written_down_is_refused_and_the_session_g
                 await asyncio.sleep(0)
         prompts = [t[2] for t in house.backends["demo"].told if t[0] == "prompt"]
         assert "lost" not in prompts
+
+
+async def test_a_snapshot_and_the_events_after_it_never_tell_the_same_thing(house: House) -> None:
+    """Joins in the thick of it: what a snapshot has as finished does not finish again, none is missed."""
+    async with house.open() as service:
+        _, witness = await house.join(service, "demo")
+        turns = 60
+        told = [
+            asyncio.ensure_future(call(service, "demo", SubmitPrompt(prompt=f"p{i}"))) for i in range(turns)
+        ]
+        joins = []
+        while len(witness.named("turn_finished")) < turns:
+            joins.append(await house.join(service, "demo", JoinSession(turns=1000)))
+            await asyncio.sleep(0)
+        await asyncio.gather(*told)
+        assert len(joins) > 5
+        for joined, viewer in joins:
+            known = [t.id for t in joined.snapshot.turns if t.status == "completed"]
+            later = [e.turn for e in viewer.seen if e.event == "turn_finished"]
+            assert sorted([*known, *later]) == sorted(
+                e.turn for e in witness.seen if e.event == "turn_finished"
+            )
 
 
 async def test_a_stop_answers_when_the_process_has_ended(house: House) -> None:
