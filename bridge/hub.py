@@ -260,7 +260,6 @@ class Topic:
         overflowed = [s for s in self._subs if s._cursor < base and not s._keep_until(base)]
         del entries[:count]
         self._base = base
-        self._chunks = [None] * len(self._chunks)
         for subscription in overflowed:
             subscription.close()
             subscription.subscriber.overflowed(subscription)
