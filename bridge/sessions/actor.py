@@ -214,10 +214,10 @@ class Actor:
         self._onlookers += 1
         try:
             while True:
+                await self._quiet()  # what has finished by now is in the journal
                 mark = self.core.finished
                 finished = await self._finished_turns(turns)
-                while not self._settled.is_set():
-                    await self._settled.wait()  # it may have gone on by the time this task has its turn
+                await self._quiet()
                 if mark == self.core.finished:
                     return replace(self.core.snapshot(finished), session=self.view())
         finally:
@@ -557,12 +557,18 @@ class Actor:
 
     # --- reading ------------------------------------------------------------------------------------------
 
+    async def _quiet(self) -> None:
+        """Until nothing is between the core and the topic, which is so until the caller awaits again."""
+        while not self._settled.is_set():
+            await self._settled.wait()  # the session may have gone on by the time this task has its turn
+
     async def _finished_turns(self, limit: int) -> tuple[Turn, ...]:
-        """The newest finished turns; kept until the next one, because clients come in storms."""
+        """The newest finished turns, asked for in a quiet moment; kept until the next one finishes, because
+        clients come in storms."""
         mark = self.core.finished
         if self._turns_cache is not None and self._turns_cache[:2] == (mark, limit):
             return self._turns_cache[2]
         turns = await self._journal.turns(self.core.facts.name, None, limit) if limit else ()
-        if mark == self.core.finished and self._settled.is_set():
+        if mark == self.core.finished:
             self._turns_cache = (mark, limit, turns)
         return turns
