@@ -249,8 +249,8 @@ class Supervisor:
                     self._log_end(child, error)
                 self._forget(child)
                 return
-            if self._phase is not Phase.RUNNING or self._failure is None or self._failure.done():
-                # The supervisor is ending as well: this one is started again when all are.
+            if self._failure is None or self._failure.done():
+                # The supervisor is ending as well, failed or cancelled: this one starts again when all do.
                 self._log_end(child, error)
                 child.to(ChildState.WAITING, self._clock.now())
                 return
