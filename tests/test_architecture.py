@@ -23,7 +23,9 @@ CLOCK = frozenset({"time"})
 CHILDREN = frozenset({"subprocess", "multiprocessing", "pty"})
 
 VOCABULARY = ("errors", "events", "signals", "commands", "clock", "config", "log")
-CORE = ("sessions.core", "sessions.turns", "sessions.effects", "sessions.records")
+CORE = tuple(
+    f"sessions.{name}" for name in ("core", "turns", "requests", "effects", "facts", "keeper", "records")
+)
 MACHINERY = tuple(
     f"sessions.{name}"
     for name in ("actor", "hands", "registry", "journal", "journal_schema", "journal_sql", "adoption", "pool")

@@ -30,9 +30,7 @@ from bridge.errors import BridgeError, InternalError, InvalidPayload, JournalErr
 from bridge.events import (
     DeltaAdded,
     Event,
-    RequestAnswered,
     RequestId,
-    RequestOpened,
     Session,
     SessionChanged,
     SessionDeleted,
@@ -55,17 +53,10 @@ from bridge.sessions.effects import (
 )
 from bridge.sessions.hands import Hands, Outcome
 from bridge.sessions.journal import Journal
+from bridge.sessions.keeper import Keeper
 from bridge.sessions.records import (
-    CloseRequest,
     DeleteSession,
-    MoveCheckpoint,
-    Op,
-    SaveBlock,
-    SaveRequest,
     SaveSession,
-    SaveTurn,
-    SessionRecord,
-    TurnRecord,
 )
 from bridge.signals import LivenessLost, ProcessExited
 from bridge.supervision import RestartBudget
@@ -124,9 +115,7 @@ class Actor:
         clock: Clock,
         *,
         budget: RestartBudget,
-        checkpoint: Checkpoint | None = None,
-        numbers: dict[TurnId, int] | None = None,
-        last_number: int = 0,
+        keeper: Keeper,
     ) -> None:
         self.core = core
         self._backend = backend
@@ -134,9 +123,7 @@ class Actor:
         self._publisher = publisher
         self._clock = clock
         self._budget = budget
-        self._checkpoint = checkpoint
-        self._numbers = numbers or {}
-        self._last_number = last_number
+        self._keeper = keeper
         self._mailbox: asyncio.Queue[_Call | _Change | Batch] = asyncio.Queue()
         self._hands = Hands(backend, self._effect_done)
         self._settled = asyncio.Event()
@@ -153,6 +140,10 @@ class Actor:
 
     def view(self) -> Session:
         return replace(self.core.session(), viewers=self._publisher.viewers)
+
+    def saved(self) -> SaveSession:
+        """The session as the journal is to have it."""
+        return self._keeper.session(self.core.phase.value)
 
     def call(self, command: Command, author: str | None, done: Done) -> None:
         """Put a client's command into the mailbox; `done` is called from this session's task."""
@@ -357,12 +348,9 @@ class Actor:
         done: Done | None = None,
         reply: object = None,
     ) -> None:
-        ops = self._ops(out)
-        if checkpoint is not None:
-            self._checkpoint = checkpoint
-            if ops:
-                facts = self.core.facts
-                ops.append(MoveCheckpoint(facts.name, facts.generation, checkpoint))
+        if any(isinstance(o, StartProcess) for o in out):
+            self._new_generation()
+        ops = self._keeper.operations(out, self.core.phase.value, checkpoint, self._clock.now())
         if ops:
             try:
                 await self._journal.write(ops)
@@ -370,8 +358,8 @@ class Actor:
                 if done is not None:
                     done(InternalError(f"The bridge could not write it down: {e}"))
                 raise
-            if self._checkpoint is not None:
-                self._backend.committed(self._checkpoint)
+            if self._keeper.checkpoint is not None:
+                self._backend.committed(self._keeper.checkpoint)
         waits = done is not None and any(isinstance(o, StopProcess | SendAnswer) for o in out)
         if done is not None and not waits:
             done(reply)
@@ -403,65 +391,11 @@ class Actor:
                 else:
                     self._hands.do(o)
 
-    def _ops(self, out: Sequence[Output]) -> list[Op]:
-        """What of it the journal keeps: of each turn and of the session only the last word."""
+    def _new_generation(self) -> None:
+        """Named and on disk before the process is there: an adoption looks for this number."""
         facts = self.core.facts
-        turns: dict[TurnId, SaveTurn] = {}
-        rest: list[Op] = []
-        touched = False
-        for o in out:
-            match o:
-                case TurnAdvanced(turn=turn, phase=phase):
-                    turns[turn.id] = SaveTurn(
-                        facts.name, TurnRecord(turn, phase, self._number(turn.id), facts.generation)
-                    )
-                    if phase == "finished":
-                        touched = True
-                        self._numbers.pop(turn.id, None)
-                case BlockKept(turn=turn_id, block=block):
-                    rest.append(SaveBlock(facts.name, turn_id, block))
-                case RequestOpened(request=request):
-                    rest.append(SaveRequest(facts.name, request))
-                case RequestAnswered(request=request_id, outcome=outcome, by=by):
-                    rest.append(CloseRequest(facts.name, request_id, outcome, by, self._clock.now()))
-                case StartProcess():
-                    facts.generation += 1
-                    facts.conversation = facts.conversation or facts.options.resume or str(uuid4())
-                    self._checkpoint = None
-                    touched = True
-                case SessionChanged():
-                    touched = True
-                case _:
-                    pass
-        session: list[Op] = [SaveSession(self.record())] if touched else []
-        return [*session, *turns.values(), *rest]
-
-    def record(self) -> SessionRecord:
-        f = self.core.facts
-        return SessionRecord(
-            name=f.name,
-            backend=f.backend,
-            options=f.options,
-            conversation=f.conversation,
-            model=f.model,
-            permission_mode=f.permission_mode,
-            generation=f.generation,
-            checkpoint=self._checkpoint,
-            state=self.core.phase.value,
-            reason=f.reason,
-            started_at=f.started_at,
-            created_at=f.created_at,
-            restarts=f.restarts,
-            turns=f.turns,
-            usage=f.usage,
-            cost_usd=f.cost_usd,
-        )
-
-    def _number(self, turn: TurnId) -> int:
-        if turn not in self._numbers:
-            self._last_number += 1
-            self._numbers[turn] = self._last_number
-        return self._numbers[turn]
+        facts.generation += 1
+        facts.conversation = facts.conversation or facts.options.resume or str(uuid4())
 
     def _launch(self, resume: bool) -> Launch:
         f = self.core.facts
@@ -493,7 +427,7 @@ class Actor:
                     _Change(lambda at: self.core.answered(answer.request, at), done, reply)
                 )
                 return
-            self.core.answer_failed(answer.request)
+            self.core.requests.answer_failed(answer.request)
             if done is not None:
                 done(InternalError(f"The answer could not be sent: {result}"))
 
@@ -542,7 +476,7 @@ class Actor:
         generation = facts.generation
         launch = self._launch(resume=True)
         for attempt in range(1_000_000):
-            liveness = await self._hands.adopt(launch, self._checkpoint)
+            liveness = await self._hands.adopt(launch, self._keeper.checkpoint)
             if facts.generation != generation or self.core.phase in (Phase.STOPPED, Phase.FAILED):
                 return  # somebody restarted or stopped it meanwhile
             if liveness is Liveness.ALIVE:

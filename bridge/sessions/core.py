@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
-from bridge.commands import AnswerRequest, StartOptions, SubmitPrompt
+from bridge.commands import AnswerRequest, SubmitPrompt
 from bridge.errors import (
     InvalidPayload,
     PromptEmpty,
     PromptRejected,
     PromptTooLarge,
     QueueFull,
-    RequestClosed,
     SessionFailed,
     SessionStopped,
     TurnNotFound,
@@ -28,14 +27,12 @@ from bridge.errors import (
 from bridge.events import (
     Event,
     Evidence,
-    Outcome,
     Request,
     RequestAnswered,
     RequestId,
     RequestOpened,
     Session,
     SessionChanged,
-    SessionName,
     SessionState,
     Snapshot,
     Turn,
@@ -50,14 +47,15 @@ from bridge.events import (
 from bridge.sessions.effects import (
     Output,
     PlanRestart,
-    SendAnswer,
     SendInterrupt,
     SendPrompt,
     StartProcess,
     StopProcess,
     TurnAdvanced,
 )
+from bridge.sessions.facts import Facts, Limits
 from bridge.sessions.records import TurnPhase
+from bridge.sessions.requests import OpenRequests
 from bridge.sessions.turns import OpenTurn
 from bridge.signals import (
     AnswerMoot,
@@ -105,34 +103,6 @@ EDGES: dict[Phase, set[Phase]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    max_queue: int = 1000
-    max_prompt_bytes: int = 1024 * 1024
-
-
-@dataclass(slots=True)
-class Facts:
-    """What is known of a session beside its phase and its turns; the journal keeps all of it."""
-
-    name: SessionName
-    backend: str
-    options: StartOptions
-    node: str
-    model: str | None = None
-    permission_mode: str = "default"
-    conversation: str | None = None
-    attach: str | None = None
-    generation: int = 0
-    started_at: float | None = None
-    created_at: float = 0.0
-    restarts: int = 0
-    turns: int = 0
-    usage: Usage = field(default_factory=Usage)
-    cost_usd: float = 0.0
-    reason: str | None = None
-
-
 class SessionCore:
     """See the module. `phase` has one writer, `_to`."""
 
@@ -141,11 +111,10 @@ class SessionCore:
         self.phase = Phase.STOPPED
         self.open: OpenTurn | None = None
         self.queue: deque[Turn] = deque()
-        self.requests: dict[RequestId, Request] = {}
+        self.requests = OpenRequests()
         self._limits = limits
         self._evidence = evidence
         self._open_phase: TurnPhase = "queued"
-        self._answering: dict[RequestId, tuple[Outcome, str | None]] = {}
         self.finished = 0
         """Turns finished since this object was made: shows a reader of the journal that it was overtaken."""
 
@@ -158,26 +127,7 @@ class SessionCore:
         return self.phase.value
 
     def session(self) -> Session:
-        f = self.facts
-        return Session(
-            name=f.name,
-            backend=f.backend,
-            state=self.state,
-            evidence=self._evidence,
-            model=f.model,
-            cwd=f.options.cwd or "",
-            permission_mode=f.permission_mode,
-            conversation=f.conversation,
-            attach=f.attach if self.phase not in _HALTED else None,
-            started_at=f.started_at,
-            turns=f.turns,
-            restarts=f.restarts,
-            viewers=0,
-            usage=f.usage,
-            cost_usd=f.cost_usd,
-            node=f.node,
-            reason=f.reason,
-        )
+        return self.facts.view(self.state, self._evidence)
 
     def snapshot(self, turns: tuple[Turn, ...]) -> Snapshot:
         return Snapshot(
@@ -185,7 +135,7 @@ class SessionCore:
             turns=turns,
             open_turn=self.open.view() if self.open else None,
             queue=tuple(self.queue),
-            requests=tuple(self.requests.values()),
+            requests=tuple(self.requests),
         )
 
     # --- what the journal brings back ---------------------------------------------------------------
@@ -195,7 +145,7 @@ class SessionCore:
     ) -> None:
         """Take up what was journaled; only right on a new object."""
         self.phase = phase
-        self.requests = {r.id: r for r in requests}
+        self.requests = OpenRequests(requests)
         for turn, turn_phase in turns:
             if turn_phase == "queued" or self.open is not None:
                 self.queue.append(replace(turn, status="queued"))
@@ -288,41 +238,10 @@ class SessionCore:
 
     def answer(self, command: AnswerRequest, by: str | None) -> list[Output]:
         """Send the first answer; it counts once `answered` says that it has been sent."""
-        request = self.requests.get(RequestId(command.request))
-        if request is None:
-            raise RequestClosed(command.request)
-        if request.id in self._answering:
-            raise RequestClosed(request.id, *self._answering[request.id])
-        try:
-            chosen = tuple(request.suggestions[i] for i in command.suggestions if _in(i, request.suggestions))
-        except IndexError as e:
-            raise InvalidPayload(
-                "suggestions", f"the request offers {len(request.suggestions)}, numbered from 0"
-            ) from e
-        allow = command.decision == "allow"
-        self._answering[request.id] = ("allowed" if allow else "denied", by)
-        given = command.input if command.input is not None else {}
-        if request.kind == "question":
-            given = {**request.input, **given}
-        return [
-            SendAnswer(
-                request.id,
-                allow,
-                given or request.input,
-                chosen,
-                command.message,
-                command.interrupt,
-            )
-        ]
+        return [self.requests.answer(command, by)]
 
     def answered(self, request: RequestId, at: float) -> list[Output]:
-        """The answer is on its way to Claude."""
-        outcome, by = self._answering.pop(request, ("withdrawn", None))
-        return self._close_request(request, outcome, by, at)
-
-    def answer_failed(self, request: RequestId) -> None:
-        """The answer could not be sent: the request is open as before."""
-        self._answering.pop(request, None)
+        return self._closed(self.requests.answered(request), at)
 
     def configure(self, model: str | None, permission_mode: str | None, at: float) -> list[Output]:
         f = self.facts
@@ -396,8 +315,7 @@ class SessionCore:
             case AnswerNeeded():
                 return self._asked(signal, at)
             case AnswerMoot(request=request):
-                self._answering.pop(request, None)
-                return self._close_request(request, "withdrawn", None, at)
+                return self._closed(self.requests.withdraw(request), at)
             case TurnEnded():
                 return self._ended(signal, at)
             case ProcessReady():
@@ -488,10 +406,7 @@ class SessionCore:
             out += self._upstream_active(at)
         out += self.open.take(signal)
         if isinstance(signal, ToolAnswered):
-            # A tool that has its result is not waiting for anybody any more.
-            moot = [r.id for r in self.requests.values() if r.call == signal.tool]
-            for request in moot:
-                out += self._close_request(request, "withdrawn", None, at)
+            out += self._closed(self.requests.withdraw_call(signal.tool), at)
         return out
 
     def _upstream_active(self, at: float) -> list[Output]:
@@ -503,7 +418,7 @@ class SessionCore:
         return self._turn_to("active")
 
     def _asked(self, s: AnswerNeeded, at: float) -> list[Output]:
-        if s.request in self.requests or self.open is None:
+        if self.open is None:
             return []
         request = Request(
             id=s.request,
@@ -515,15 +430,14 @@ class SessionCore:
             opened_at=at,
             call=s.call,
         )
-        self.requests[s.request] = request
+        if not self.requests.opened(request):
+            return []
         self._evidence = Evidence("permission", at)
         return [RequestOpened(request), self._changed()]
 
-    def _close_request(self, request: RequestId, outcome: Outcome, by: str | None, at: float) -> list[Output]:
-        if self.requests.pop(request, None) is None:
-            return []
-        out: list[Output] = [RequestAnswered(request, outcome, by)]
-        if not self.requests and self.phase is Phase.BUSY:
+    def _closed(self, closed: Sequence[RequestAnswered], at: float) -> list[Output]:
+        out: list[Output] = list(closed)
+        if out and not self.requests and self.phase is Phase.BUSY:
             self._evidence = Evidence("answer", at)
             out.append(self._changed())
         return out
@@ -531,7 +445,7 @@ class SessionCore:
     def _ended(self, s: TurnEnded, at: float) -> list[Output]:
         if self.open is None:
             return []
-        out: list[Output] = [*self.open.settle_previews(), *self._withdraw()]
+        out: list[Output] = [*self.open.settle_previews(), *self.requests.withdraw_all()]
         turn = self.open.finished(
             s.status, at, text=s.text, error=s.error, usage=s.usage, cost_usd=s.cost_usd
         )
@@ -563,7 +477,7 @@ class SessionCore:
             # Tools may have run: nobody can tell how far it came, so it is never sent again.
             out = self._break_off("unknown", s.reason, at)
         else:
-            out = self._withdraw()
+            out = list[Output](self.requests.withdraw_all())
             if self.open is not None:
                 self._open_phase = "sending"
         self.facts.reason = s.reason
@@ -576,15 +490,9 @@ class SessionCore:
         f.permission_mode = mode or f.permission_mode
         return [self._changed()] if (f.model, f.permission_mode) != before else []
 
-    def _withdraw(self) -> list[Output]:
-        out: list[Output] = [RequestAnswered(request, "withdrawn", None) for request in self.requests]
-        self.requests.clear()
-        self._answering.clear()
-        return out
-
     def _break_off(self, status: TurnStatus, why: str | None, at: float) -> list[Output]:
         """The open turn ends without Claude having ended it; what came of it is kept."""
-        out = self._withdraw()
+        out = list[Output](self.requests.withdraw_all())
         if self.open is None:
             return out
         out += self.open.settle_previews()
@@ -619,9 +527,3 @@ def _finished(turn: Turn) -> TurnFinished:
     return TurnFinished(
         turn.id, turn.status, turn.text, turn.error, turn.usage, turn.cost_usd, max(0, duration)
     )
-
-
-def _in(index: int, things: Sequence[object]) -> bool:
-    if not 0 <= index < len(things):
-        raise IndexError(index)
-    return True

@@ -24,9 +24,11 @@ from bridge.errors import (
 from bridge.events import Evidence, Session, SessionDeleted, SessionName, Turn, TurnId
 from bridge.sessions.actor import Actor, Done, Publisher
 from bridge.sessions.backends.base import Backend, Sink
-from bridge.sessions.core import Facts, Limits, Phase, SessionCore
+from bridge.sessions.core import Phase, SessionCore
+from bridge.sessions.facts import Facts, Limits
 from bridge.sessions.journal import Journal
-from bridge.sessions.records import LoadedSession, SaveSession
+from bridge.sessions.keeper import Keeper
+from bridge.sessions.records import LoadedSession
 from bridge.supervision import ChildSpec, RestartBudget, Supervisor
 
 log = structlog.get_logger(__name__)
@@ -131,7 +133,7 @@ class Registry:
             )
             actor = self._build(facts)
             actor.core.created(self._clock.now())
-            await self._journal.write([SaveSession(actor.record())])
+            await self._journal.write([actor.saved()])
             self._serve(actor)
         log.info("session made", session=name, backend=facts.backend)
         return actor
@@ -156,23 +158,7 @@ class Registry:
         if r.backend not in self._backends:
             log.error("left a session out: nothing here can run it", session=r.name, backend=r.backend)
             return None
-        facts = Facts(
-            name=r.name,
-            backend=r.backend,
-            options=r.options,
-            node=self._node,
-            model=r.model,
-            permission_mode=r.permission_mode,
-            conversation=r.conversation,
-            generation=r.generation,
-            started_at=r.started_at,
-            created_at=r.created_at,
-            restarts=r.restarts,
-            turns=r.turns,
-            usage=r.usage,
-            cost_usd=r.cost_usd,
-            reason=r.reason,
-        )
+        facts = Facts.recorded(r, self._node)
         actor = self._build(facts, loaded)
         turns = [(t.turn, t.phase) for t in loaded.open_turns]
         halted = r.state in ("stopped", "failed")
@@ -184,7 +170,10 @@ class Registry:
     def _build(self, facts: Facts, loaded: LoadedSession | None = None) -> Actor:
         limits = Limits(self._config.max_queue, self._config.max_prompt_bytes)
         core = SessionCore(facts, limits, Evidence("journal", self._clock.now()))
-        numbers = {t.turn.id: t.number for t in loaded.open_turns} if loaded else {}
+        keeper = Keeper(facts)
+        if loaded is not None:
+            numbers = {t.turn.id: t.number for t in loaded.open_turns}
+            keeper = Keeper(facts, loaded.record.checkpoint, numbers, loaded.last_number)
         made: list[Actor] = []
         backend = self._backends[facts.backend](facts.name, lambda batch: made[0].take(batch))
         actor = Actor(
@@ -194,9 +183,7 @@ class Registry:
             self._publisher(facts.name),
             self._clock,
             budget=RestartBudget(self._config.restart_limit, self._config.restart_window_s),
-            checkpoint=loaded.record.checkpoint if loaded else None,
-            numbers=numbers,
-            last_number=loaded.last_number if loaded else 0,
+            keeper=keeper,
         )
         made.append(actor)
         return actor

@@ -35,7 +35,7 @@ from bridge.events import (
     TurnStarted,
     Usage,
 )
-from bridge.sessions.core import EDGES, Facts, Limits, Phase, SessionCore
+from bridge.sessions.core import EDGES, Phase, SessionCore
 from bridge.sessions.effects import (
     Output,
     PlanRestart,
@@ -46,6 +46,7 @@ from bridge.sessions.effects import (
     StopProcess,
     TurnAdvanced,
 )
+from bridge.sessions.facts import Facts, Limits
 from bridge.signals import (
     AnswerMoot,
     AnswerNeeded,
@@ -329,7 +330,7 @@ def test_an_answer_that_could_not_be_sent_leaves_the_request_open() -> None:
     submit(core, "t1")
     core.observe(AnswerNeeded(RequestId("r1"), "permission", "Bash", {}), 3.0)
     core.answer(AnswerRequest(request="r1", decision="deny"), "ann")
-    core.answer_failed(RequestId("r1"))
+    core.requests.answer_failed(RequestId("r1"))
     assert core.answer(AnswerRequest(request="r1", decision="allow"), "bob")
 
 

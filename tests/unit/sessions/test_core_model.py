@@ -9,8 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from bridge.commands import StartOptions, SubmitPrompt
 from bridge.errors import BridgeError
 from bridge.events import Evidence, RequestId, SessionName, TurnFinished, TurnId, TurnQueued, TurnStarted
-from bridge.sessions.core import Facts, Limits, Phase, SessionCore
+from bridge.sessions.core import Phase, SessionCore
 from bridge.sessions.effects import Output, PlanRestart, SendPrompt, StartProcess
+from bridge.sessions.facts import Facts, Limits
 from bridge.signals import (
     AnswerNeeded,
     BlockDropped,
