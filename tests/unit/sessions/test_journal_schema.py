@@ -130,6 +130,26 @@ async def test_a_damaged_file_is_moved_aside(tmp_path: Path, spoil: Any) -> None
         ]
 
 
+@pytest.mark.parametrize(("damaged", "kept"), [("sessions", 0), ("blocks", 1)])
+async def test_of_a_large_file_the_history_is_not_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: str, kept: int
+) -> None:
+    """A start looks only at the tables it needs, so that sessions come back in their time."""
+    monkeypatch.setattr("bridge.sessions.journal_schema.CHECK_WHOLE_BYTES", 0)
+    path = tmp_path / "journal.db"
+    async with reopened(path) as journal:
+        await journal.write([SaveSession(session())])
+    db = sqlite3.connect(path)
+    [page] = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (damaged,)).fetchone()
+    db.close()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 4096)
+
+    async with reopened(path) as journal:
+        assert len(await journal.load()) == kept
+
+
 async def test_a_folder_that_is_missing_is_said(tmp_path: Path) -> None:
     """No traceback of SQLite's, but a sentence with the path."""
     with pytest.raises(JournalError, match=r"missing/journal\.db cannot be opened: No such file"):
