@@ -44,8 +44,8 @@ from bridge.events import (
 from bridge.hub import Hub, Subscriber, Subscription
 from bridge.service import Joined, Service
 
-TOKEN = "tok~~~???>>>"
-"""Its base64 has both "+" and "/", which tell the alphabets apart."""
+TOKEN = "tok~~~>>>"
+"""Its base64 has a "+", which tells the alphabets apart."""
 WATCH_TOKEN = "only-looking"
 
 
