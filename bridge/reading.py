@@ -86,7 +86,8 @@ class Reader:
     _current: str | None = None
     _shown: dict[int, str] = field(default_factory=dict)
     _last: int | None = None
-    _mid_line: bool = False
+    _mid_line: Tone | None = None
+    """What the unfinished line, if there is one, is made of."""
 
     def feed(self, event: str, payload: Payload) -> Iterator[Piece]:
         """What `event` adds to the page. Events of other turns add nothing where `turn` is set."""
@@ -142,7 +143,9 @@ class Reader:
         if payload.get("parent"):
             return
         if payload["kind"] == "thinking":
-            yield Piece("thinking", printable(payload["text"]))
+            if self._mid_line == "text":
+                yield from self._end_line()
+            yield self._say(payload["text"], "thinking")
             return
         block = payload["block"]
         yield from self._separate(block)
@@ -187,11 +190,13 @@ class Reader:
 
     def _on_request_closed(self, payload: Payload) -> Iterator[Piece]:
         by = f" by {payload['by']}" if payload.get("by") else ""
+        yield from self._end_line()
         yield Piece("note", printable(f"Request {payload['request']} {payload['outcome']}{by}."))
 
     def _on_turn_finished(self, payload: Payload) -> Iterator[Piece]:
         text, status = payload.get("text") or "", payload["status"]
         if text and not any(self._shown.values()):
+            yield from self._end_line()
             yield self._say(text)
         yield from self._end_line()
         if self.turn is not None:
@@ -224,17 +229,17 @@ class Reader:
         yield Piece("note", printable(f"{payload['why']} Trying again…"))
 
     def _separate(self, block: int) -> Iterator[Piece]:
-        if self._last is not None and self._last != block:
+        if self._last != block or self._mid_line == "thinking":
             yield from self._end_line()
         self._last = block
 
-    def _say(self, text: str) -> Piece:
+    def _say(self, text: str, tone: Literal["text", "thinking"] = "text") -> Piece:
         clean = printable(text)
         if clean:
-            self._mid_line = not clean.endswith("\n")
-        return Piece("text", clean)
+            self._mid_line = None if clean.endswith("\n") else tone
+        return Piece(tone, clean)
 
     def _end_line(self) -> Iterator[Piece]:
         if self._mid_line:
-            self._mid_line = False
-            yield Piece("text", "\n")
+            yield Piece(self._mid_line, "\n")
+            self._mid_line = None

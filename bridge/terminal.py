@@ -29,7 +29,11 @@ class Screen:
 
     @classmethod
     def made(cls) -> Screen:
-        return cls(Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True))
+        # Nothing is cut where nobody's terminal sets a width.
+        width = None if sys.stdout.isatty() else 1000
+        return cls(
+            Console(soft_wrap=True, highlight=False, width=width), Console(stderr=True, soft_wrap=True)
+        )
 
     def say(self, piece: Piece) -> None:
         if piece.tone == "text":
@@ -97,11 +101,15 @@ class Following:
 
 
 def branch(node: dict[str, Any], parent: Tree | None = None) -> Tree:
-    told = " ".join(
-        f"{k}={v}" for k, v in node.items() if k not in {"name", "children"} and v not in (None, "")
-    )
-    label = Text.assemble(printable(str(node.get("name", "?"))), (f"  {printable(told)}", "dim"))
+    """The supervision tree to look at: a child's name and what is worth knowing of it, below its parent."""
+    facts = {k: v for k, v in node.items() if k not in _UNTOLD and v not in (None, "", 0)}
+    told = "  ".join(f"{k} {v}" for k, v in facts.items())
+    label = Text.assemble(printable(str(node.get("id", "?"))), (f"  {printable(told)}", "dim"))
     tree = Tree(label) if parent is None else parent.add(label)
     for child in node.get("children", ()):
         branch(child, tree)
     return tree
+
+
+_UNTOLD = {"id", "children", "kind", "session", "since", "generation"}
+"""Left to `--json`: what the tree's shape says already, or nobody reads."""

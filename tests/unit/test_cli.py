@@ -288,7 +288,7 @@ def test_sessions_as_json_are_what_the_bridge_said(run: Callable[..., Ran]) -> N
 
 def test_the_supervision_tree_is_drawn(run: Callable[..., Ran]) -> None:
     """Each child below its parent."""
-    tree = {"name": "claude-bridge", "children": [{"name": "sessions", "state": "running", "children": []}]}
+    tree = {"id": "claude-bridge", "children": [{"id": "sessions", "state": "running", "children": []}]}
     with bridge(answering("tree", tree)):
         ran = run("sessions", "--tree")
     assert ran.out.index("claude-bridge") < ran.out.index("sessions")

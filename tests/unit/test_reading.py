@@ -81,6 +81,15 @@ def test_blocks_stand_on_lines_of_their_own(reader: Reader) -> None:
     assert out == "One\n[· Bash ls]\nTwo\n"
 
 
+def test_thoughts_stand_on_lines_of_their_own(reader: Reader) -> None:
+    """Told apart from the reply by their tone."""
+    thought = ("delta", {"turn": TURN, "block": 0, "kind": "thinking", "text": "hm"})
+    pieces = [p for event in (thought, delta("Hello", 1), finished("Hello")) for p in reader.feed(*event)]
+    assert [(p.tone, p.text) for p in pieces] == [
+        ("thinking", "hm"), ("thinking", "\n"), ("text", "Hello"), ("text", "\n")
+    ]  # fmt: skip
+
+
 def test_what_sub_agents_say_is_left_out(reader: Reader) -> None:
     """It is not the reply."""
     assert show(reader, delta("x", parent="toolu"), block("x", parent="toolu"), finished("Hi")) == "Hi\n"
