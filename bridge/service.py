@@ -22,7 +22,7 @@ from bridge.commands import (
     StopSession,
     SubmitPrompt,
 )
-from bridge.errors import BridgeError, Forbidden, InvalidPayload, TurnNotFound
+from bridge.errors import BridgeError, Forbidden, InvalidPayload
 from bridge.events import AnyBlock, Epoch, Seq, Session, Snapshot, ToolBlock, Turn, TurnId
 from bridge.hub import Hub, Subscriber, Subscription
 from bridge.sessions.actor import Actor
@@ -151,12 +151,9 @@ class Service:
     async def history(self, who: Principal, name: str, command: ReadHistory) -> tuple[Turn, ...]:
         """Finished turns, newest last."""
         who.require("watch", name)
-        self._registry.get(name)
+        session = self._registry.get(name).core.facts.name
         before = TurnId(command.before) if command.before is not None else None
-        turns = await self._registry.history(name, before, command.limit)
-        if turns is None:
-            raise TurnNotFound(command.before or "", "There is no turn of that id to look before.")
-        return turns
+        return await self._registry.history(session, before, command.limit)
 
     async def _joined(self, who: Principal, name: str, command: JoinSession) -> Actor:
         if command.start is None:

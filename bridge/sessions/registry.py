@@ -77,11 +77,9 @@ class Registry:
     def sessions(self) -> list[Session]:
         return [self._actors[name].view() for name in sorted(self._actors)]
 
-    async def history(self, name: str, before: TurnId | None, limit: int) -> tuple[Turn, ...] | None:
-        """Finished turns, newest last; None where there is no turn `before`."""
-        if before is not None and await self._journal.turn(SessionName(name), before) is None:
-            return None
-        return await self._journal.turns(SessionName(name), before, limit)
+    async def history(self, name: SessionName, before: TurnId | None, limit: int) -> tuple[Turn, ...]:
+        """Finished turns, newest last. Raises `TurnNotFound` where there is no turn `before`."""
+        return await self._journal.turns(name, before, limit)
 
     # --- making and bringing back ---------------------------------------------------------------------
 
