@@ -160,7 +160,7 @@ class JsSocket:
         Raises `Refused`.
         """
         key = f"{topic}#{len(self._channels)}"
-        channel = self._channels[key] = JsChannel(self, key, topic)
+        channel = self._channels[key] = JsChannel(self, key, topic, (payload or {}).get("after"))
         said = self.client.say(
             "join", socket=self.name, channel=key, topic=topic, payload=payload or {}, resume=resume
         )
@@ -201,7 +201,8 @@ class JsSocket:
 class JsChannel:
     """One `Channel` of phoenix.js: what it heard, oldest first."""
 
-    def __init__(self, socket: JsSocket, key: str, topic: str) -> None:
+    def __init__(self, socket: JsSocket, key: str, topic: str, after: Json | None) -> None:
+        self.after = after
         self.socket = socket
         self.key = key
         self.topic = topic
@@ -343,7 +344,7 @@ def assert_well_told(story: Story) -> None:
 
 def assert_contiguous(channel: JsChannel) -> None:
     """Nothing is missing and nothing came twice: from the first join's reply on, over all rejoins."""
-    seq, epoch = 0, None
+    seq, epoch = (channel.after["seq"], channel.after["epoch"]) if channel.after else (0, None)
     for h in list(channel.heard):
         if h.event == "join_ok" and "epoch" in h.payload:
             if not h.payload["recovered"]:

@@ -1,0 +1,245 @@
+"""One example of everything that goes over the wire, as the bridge's own values.
+
+`python -m tests.contract.examples` writes `spec/frames/` anew from them. The files are the contract: a
+change that shows there is a change for every client, and is made on purpose or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bridge.errors import Forbidden, InvalidPayload, QueueFull, SessionNotFound
+from bridge.events import (
+    Block,
+    BlockDiscarded,
+    BlockFinished,
+    DeltaAdded,
+    Epoch,
+    Event,
+    PromptSteered,
+    Request,
+    RequestAnswered,
+    RequestId,
+    RequestOpened,
+    Seq,
+    SessionChanged,
+    SessionDeleted,
+    SessionName,
+    Snapshot,
+    ToolBlock,
+    ToolFinished,
+    ToolStarted,
+    Turn,
+    TurnError,
+    TurnFinished,
+    TurnId,
+    TurnQueued,
+    TurnStarted,
+    Usage,
+)
+from bridge.wire import views
+from bridge.wire.phoenix import V1, V2, Codec, encode_event_v1, encode_event_v2
+from tests.fakes.service import a_session
+
+FRAMES = Path(__file__).parents[2] / "spec" / "frames"
+
+AT = 1_760_000_000.125
+DEMO = "session:demo"
+TURN = TurnId("018f3c1e-0000-4000-8000-000000000001")
+NEXT = TurnId("018f3c1e-0000-4000-8000-000000000002")
+EPOCH = Epoch("mgx1c2-4f")
+USAGE = Usage(1200, 34, 0, 1100)
+WRITE = {"file_path": "/home/someone/notes.txt", "content": "Grüße\n"}
+
+SESSION = a_session("demo", attach="tmux -L claude-bridge attach -t claude_demo", turns=1, viewers=1)
+REQUEST = Request(
+    RequestId("req-1"), "permission", TURN, "Write", WRITE, ({"type": "setMode", "mode": "acceptEdits"},), AT
+)
+FINISHED = Turn(
+    TURN,
+    "Write a note",
+    "owner",
+    "client",
+    "completed",
+    AT,
+    key="note-1",
+    text="Done.",
+    blocks=(
+        Block(0, "thinking", "A note, then."),
+        ToolBlock(1, "toolu_1", "Write", WRITE, "written"),
+        Block(2, "text", "Done."),
+    ),
+    usage=USAGE,
+    cost_usd=0.0042,
+    started_at=AT,
+    finished_at=AT + 2,
+)
+OPEN = Turn(NEXT, "And now?", None, "terminal", "running", AT, text="", blocks=(Block(0, "text", "Now w"),))
+FAILED = TurnFinished(
+    NEXT, "failed", "", TurnError("invalid_request_error", "The request is too long.", 400), None, None, 120
+)
+
+EVENTS: dict[str, tuple[str, int, int, Event]] = {
+    "turn_queued": (DEMO, 1, 1, TurnQueued(TURN, "note-1", "Write a note", "owner", 0)),
+    "turn_started": (DEMO, 2, 2, TurnStarted(TURN, "Write a note", "owner", "client")),
+    "turn_started by a person at the terminal": (DEMO, 3, 3, TurnStarted(NEXT, "And now?", None, "terminal")),
+    "steered": (DEMO, 4, 4, PromptSteered(TURN, "In German, please", "owner")),
+    "delta": (DEMO, 5, 5, DeltaAdded(TURN, 0, "text", 'Grüße, 世界 🎉\n"quoted" \\ </script>')),
+    "delta of thinking": (DEMO, 6, 6, DeltaAdded(TURN, 0, "thinking", "A note")),
+    "delta of a sub-agent": (DEMO, 7, 7, DeltaAdded(TURN, 3, "text", "found", parent="toolu_9")),
+    "delta merged of five": (DEMO, 8, 12, DeltaAdded(TURN, 2, "text", "Done, and well done")),
+    "discard": (DEMO, 13, 13, BlockDiscarded(TURN, 2)),
+    "block": (DEMO, 14, 14, BlockFinished(TURN, 2, "text", "Done.")),
+    "tool_started": (DEMO, 15, 15, ToolStarted(TURN, 1, "toolu_1", "Write", WRITE)),
+    "tool_finished": (DEMO, 16, 16, ToolFinished(TURN, "toolu_1", "written", False)),
+    "request_opened": (DEMO, 17, 17, RequestOpened(REQUEST)),
+    "request_closed": (DEMO, 18, 18, RequestAnswered(REQUEST.id, "allowed", "owner")),
+    "request_closed by the terminal": (DEMO, 19, 19, RequestAnswered(REQUEST.id, "denied", None)),
+    "turn_finished": (DEMO, 20, 20, TurnFinished(TURN, "completed", "Done.", None, USAGE, 0.0042, 2000)),
+    "turn_finished that failed": (DEMO, 21, 21, FAILED),
+    "session_changed": (DEMO, 22, 22, SessionChanged(SESSION)),
+    "session_changed to failed": (
+        DEMO,
+        23,
+        23,
+        SessionChanged(replace(SESSION, state="failed", reason="The CLI ended three times in a minute.")),
+    ),
+    "session_changed in the lobby": ("sessions", 0, 0, SessionChanged(SESSION)),
+    "session_deleted": ("sessions", 0, 0, SessionDeleted(SessionName("demo"))),
+}
+
+JOINED = views.join_reply(Snapshot(SESSION, (FINISHED,), OPEN, (), (REQUEST,)), EPOCH, Seq(23), False, AT)
+SUBMITTED = {"turn": TURN, "status": "running", "position": 0}
+
+SAID: dict[str, Callable[[Codec], bytes]] = {
+    "heartbeat answered": lambda c: c.reply(None, "9", "phoenix", "ok", {}),
+    "session joined": lambda c: c.reply("3", "3", DEMO, "ok", JOINED),
+    "session not joined": lambda c: c.reply("3", "3", DEMO, "error", SessionNotFound("demo").as_payload()),
+    "unmatched topic": lambda c: c.reply(None, "4", "room:1", "error", {"reason": "unmatched topic"}),
+    "submitted": lambda c: c.reply("3", "5", DEMO, "ok", SUBMITTED),
+    "forbidden": lambda c: c.reply("3", "6", DEMO, "error", Forbidden("control").as_payload()),
+    "queue full": lambda c: c.reply("3", "7", DEMO, "error", QueueFull(1000).as_payload()),
+    "invalid payload": lambda c: c.reply(
+        "3", "8", DEMO, "error", InvalidPayload("prompt", "is required").as_payload()
+    ),
+    "left": lambda c: c.reply("3", "9", DEMO, "ok", {}),
+    "closed": lambda c: c.push("3", "3", DEMO, "phx_close", {}),
+    "crashed": lambda c: c.push("3", "3", DEMO, "phx_error", {"reason": "channel_crash"}),
+}
+
+ASKED: dict[str, tuple[Any, Any, Any, str, Any]] = {
+    "heartbeat": (None, "9", "phoenix", "heartbeat", {}),
+    "join the lobby": ("1", "1", "sessions", "phx_join", {}),
+    "start": ("1", "2", "sessions", "start", {"name": "demo", "permission_mode": "plan", "model": None}),
+    "stop in the lobby": ("1", "3", "sessions", "stop", {"name": "demo"}),
+    "delete": ("1", "4", "sessions", "delete", {"name": "demo"}),
+    "list": ("1", "5", "sessions", "list", {}),
+    "join a session, starting it": ("3", "3", DEMO, "phx_join", {"start": {"cwd": "/home/someone"}}),
+    "join a session again": ("4", "4", DEMO, "phx_join", {"after": {"epoch": EPOCH, "seq": 17}, "turns": 0}),
+    "submit": ("3", "5", DEMO, "submit", {"prompt": "Grüße, 世界 🎉", "id": "note-1"}),
+    "submit to steer": ("3", "6", DEMO, "submit", {"prompt": "In German, please", "mode": "steer"}),
+    "interrupt": ("3", "7", DEMO, "interrupt", {}),
+    "cancel": ("3", "8", DEMO, "cancel", {"turn": NEXT}),
+    "allow": ("3", "10", DEMO, "answer", {"request": "req-1", "decision": "allow", "suggestions": [0]}),
+    "deny": (
+        "3",
+        "11",
+        DEMO,
+        "answer",
+        {"request": "req-1", "decision": "deny", "message": "Not there", "interrupt": True},
+    ),
+    "answer a question": (
+        "3",
+        "12",
+        DEMO,
+        "answer",
+        {"request": "req-2", "decision": "allow", "input": {"answers": {"Which one?": "The first"}}},
+    ),
+    "history": ("3", "13", DEMO, "history", {"before": TURN, "limit": 10}),
+    "configure": ("3", "14", DEMO, "configure", {"model": "opus"}),
+    "restart": ("3", "15", DEMO, "restart", {}),
+    "stop": ("3", "16", DEMO, "stop", {}),
+    "leave": ("3", "17", DEMO, "phx_leave", {}),
+}
+
+MALFORMED: dict[str, list[str]] = {
+    "v2": [
+        "",
+        "nonsense",
+        "{}",
+        "[]",
+        '["1","2","sessions","list"]',
+        '{"topic":"sessions","event":"list","payload":{},"ref":"1"}',
+        '[null,"1","phoenix","heartbeat",{"a":NaN}]',
+        '[null,"1","phoenix","heartbeat",{"a":1e400}]',
+        '[null,"1","phoenix","heartbeat",{"a":"\\ud800"}]',
+        '[null,"1","phoenix","heartbeat",{}] and more',
+    ],
+    "v1": [
+        "nonsense",
+        '[null,"1","phoenix","heartbeat",{}]',
+        '{"event":"heartbeat","payload":{},"ref":"1"}',
+        '{"topic":"phoenix","payload":{},"ref":"1"}',
+        '{"topic":"phoenix","event":"heartbeat","ref":"1"}',
+        '{"topic":"phoenix","event":"heartbeat","payload":{}}',
+    ],
+}
+
+CODECS: dict[str, Codec] = {"v2": V2(), "v1": V1()}
+ENCODERS = {"v2": encode_event_v2, "v1": encode_event_v1}
+
+
+def unframed(frame: bytes) -> str:
+    """The text of a whole WebSocket frame."""
+    size = frame[1] & 0x7F
+    head = 2 if size < 126 else 4 if size == 126 else 10
+    assert frame[0] == 0x81
+    return frame[head:].decode()
+
+
+def spoken(version: str) -> dict[str, str]:
+    """Everything the bridge says in this version, by the frame's name."""
+    said = {name: make(CODECS[version]).decode() for name, make in SAID.items()}
+    for name, (topic, first, seq, event) in EVENTS.items():
+        said[f"event {name}"] = unframed(ENCODERS[version](topic, first, seq, AT, event))
+    return said
+
+
+def _decoded(version: str, wire: str) -> dict[str, Any]:
+    frame = json.loads(wire)
+    if version == "v1":
+        return {"join_ref": None, **frame}
+    return dict(zip(("join_ref", "ref", "topic", "event", "payload"), frame, strict=True))
+
+
+def _asked(version: str, frame: tuple[Any, ...]) -> str:
+    if version == "v2":
+        return json.dumps(frame, ensure_ascii=False, separators=(",", ":"))
+    named = dict(zip(("join_ref", "ref", "topic", "event", "payload"), frame, strict=True))
+    return json.dumps(named, ensure_ascii=False, separators=(",", ":"))
+
+
+def write() -> None:
+    FRAMES.mkdir(parents=True, exist_ok=True)
+    for version in CODECS:
+        client = {name: _asked(version, frame) for name, frame in ASKED.items()}
+        for direction, frames in (("client", client), ("server", spoken(version))):
+            rows = [
+                {"name": n, "direction": direction, "wire": w, "decoded": _decoded(version, w)}
+                for n, w in frames.items()
+            ]
+            _write(f"{version}_{direction}.json", rows)
+    rows = [{"vsn": v, "wire": wire} for v, wires in MALFORMED.items() for wire in wires]
+    _write("malformed.json", rows)
+
+
+def _write(name: str, rows: list[dict[str, Any]]) -> None:
+    (FRAMES / name).write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    write()
