@@ -123,6 +123,8 @@ class HeadlessBackend:
             checkpoint = None  # another process's place: this one is read from its beginning
         same = pane is not None and pane.generation == launch.generation
         if pane is not None and same and self._hold(launch.generation, folder, pane, checkpoint):
+            if self._link is not None:
+                self._link.note("the bridge is back; what was open is shown again")
             return Liveness.ALIVE
         await self._read_out(launch.generation, folder, checkpoint)
         return Liveness.GONE
