@@ -96,7 +96,10 @@ def serve(
 
 @cli.command("doctor")
 def examine(
-    checks: Annotated[list[str] | None, typer.Argument(metavar="[CHECK]...")] = None,
+    checks: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CHECK]...", help=f"Of {', '.join(doctor.CHECKS)}; else all."),
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address the bridge would listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port the bridge would listen on.")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="State folder the bridge would use.")] = None,

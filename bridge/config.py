@@ -38,7 +38,9 @@ class ServerConfig(Slice):
     """Listening, and who may connect from a browser."""
 
     host: str = "127.0.0.1"
+    """What to listen on."""
     port: Port = 4040
+    """0 takes a free one and prints it."""
     insecure: bool = False
     """Allow a non-loopback address without TLS."""
     origins: list[str] = []
@@ -57,6 +59,7 @@ class HubConfig(Slice):
     """Replay and slow clients."""
 
     ring_events: Positive = 10_000
+    """Events kept for clients that come back; older ones are in the snapshot."""
     ring_bytes: Positive = 8 * MIB
     """Per session, whichever is reached first."""
     outbox_bytes: Positive = 8 * MIB
@@ -71,14 +74,21 @@ class SessionConfig(Slice):
     cwd: UserPath | None = None
     """Default working folder; none given: the first root."""
     backend: Backend = "headless"
+    """What a session runs on unless its start says otherwise."""
     model: str | None = None
+    """None: the CLI's own default."""
     permission_mode: PermissionMode = "default"
+    """What Claude may do unasked, unless a start says otherwise."""
     max_sessions: Positive = 100
+    """Running at once; a headless one takes about 200 MB."""
     max_queue: Positive = 1000
+    """Prompts that may wait in one session."""
     max_prompt_bytes: Positive = MIB
+    """Of UTF-8."""
     snapshot_bytes: Positive = 4 * MIB
     """A join's snapshot leaves out the oldest turns beyond this."""
     restart_limit: Positive = 3
+    """How often a process that ended by itself is started again."""
     restart_window_s: Seconds = 60
     """More restarts than `restart_limit` within the window and the session is `failed`."""
 
@@ -93,27 +103,41 @@ class ClaudeConfig(Slice):
     env_allow: list[str] = []
     """Names of variables passed on from the bridge's own environment."""
     max_retries: Annotated[int, Field(ge=0)] = 4
-    """The CLI's own default of 10 takes 186 s to give up (claude-cli.md §1)."""
+    """The CLI's own default of 10 takes three minutes to give up."""
     start_timeout_s: Seconds = 60
     """A start takes about 1 s; a loaded machine with many starting at once is the reason for the rest."""
     stop_timeout_s: Seconds = 5
+    """After that a process is killed."""
     base_url: str | None = None
+    """Where the Messages API is, if not Anthropic's own."""
     api_key: str | None = Field(default=None, repr=False)
+    """None: the CLI's own login."""
     config_dir: UserPath | None = None
+    """The CLI's configuration folder (CLAUDE_CONFIG_DIR); None: its default."""
     home: UserPath | None = None
+    """The CLI's home folder; None: the bridge's."""
 
 
 class TmuxConfig(Slice):
+    """The tmux server that holds the sessions' processes."""
+
     socket: str | None = None
     """Name of the tmux server's socket (`-L`); None: one that belongs to the state folder."""
     path: UserPath | None = None
+    """None: the one on PATH."""
     width: Positive = 220
+    """Of a pane, in columns."""
     height: Positive = 50
+    """In lines."""
 
 
 class LogConfig(Slice):
+    """Log lines, on stderr."""
+
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """Prompts and answers stand in `debug` lines alone."""
     format: Literal["auto", "text", "json"] = "auto"
+    """`auto`: text on a terminal, JSON elsewhere."""
 
 
 def default_state_dir(simulate: bool, environ: Mapping[str, str] = os.environ) -> Path:
