@@ -350,6 +350,20 @@ async def test_a_conversation_goes_on_in_the_next_process(rig: Rig, simulator: R
     assert rig.batches[-1].generation == 2
 
 
+async def test_a_conversation_that_claude_has_not_written_down_begins_again(rig: Rig) -> None:
+    """Killed in its first moments, the CLI has no transcript and would refuse to resume: the prompt runs
+    under its identity in a conversation of the same id."""
+    await rig.start()
+    turn = await rig.send(sim(text="not yet", first_ms=60_000))
+    assert rig.backend.pid
+    os.kill(rig.backend.pid, signal.SIGKILL)
+    await rig.until(ProcessExited)
+    await rig.start(2, resume=True)
+    await rig.backend.send_prompt(turn, "now")
+    ended = await rig.until(TurnEnded)
+    assert (ended.status, text_of(rig)) == ("completed", "You said: now")
+
+
 async def test_waiting_for_an_answer_ends_with_the_process(rig: Rig) -> None:
     """Nobody waits for a deadline where the answer cannot come any more."""
     await rig.start()

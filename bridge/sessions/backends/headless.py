@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import glob
 import os
 import shutil
 import signal
@@ -40,6 +41,7 @@ from bridge.sessions.claude.launch import (
     OUT,
     Plan,
     Start,
+    environment,
     find_claude,
     permission_mode,
     plan,
@@ -99,7 +101,11 @@ class HeadlessBackend:
         claude = find_claude(self._host.claude, self._host.environ.get("PATH"))
         await self._end_whatever_runs(politely=False)
         folder = self._folder / str(launch.generation)
-        start = Start(launch.conversation, launch.resume, launch.options)
+        env = environment(self._host.claude, self._host.environ)
+        resume = launch.options.resume is not None or _is_kept(launch.conversation, env)
+        if launch.resume and not resume:
+            log.warning("began the conversation afresh: Claude has kept nothing of it", session=self._name)
+        start = Start(launch.conversation, resume, launch.options)
         made = plan(start, folder, claude, self._host.claude, self._host.environ)
         await asyncio.to_thread(_prepare, self._folder, folder, made)
         pane = await self._host.tmux.new_session(
@@ -269,6 +275,14 @@ class HeadlessBackend:
         if said:
             mark = segment.checkpoint and {**segment.checkpoint, "generation": generation}
             self._sink(Batch(generation, said, mark))
+
+
+def _is_kept(conversation: str, env: Mapping[str, str]) -> bool:
+    """Whether the CLI has a transcript of this conversation. It refuses to resume one that it has not, and
+    to begin one that it has; it writes the first line some 0.2 s after the first prompt (2.1.330), so that
+    neither follows from what was sent."""
+    home = Path(env.get("CLAUDE_CONFIG_DIR") or Path(env.get("HOME", "/")) / ".claude")
+    return next(home.glob(f"projects/*/{glob.escape(conversation)}.jsonl"), None) is not None
 
 
 async def _within(seconds: float, done: asyncio.Future[None]) -> bool:
