@@ -44,6 +44,7 @@ class Simulator:
         self._ledger = FaultLedger()
         self._recorded: deque[tuple[int, dict[str, Any]]] = deque()
         self._recorded_bytes = 0
+        self._received = 0
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_api_errors])
@@ -106,7 +107,8 @@ class Simulator:
             key: body.get(key) for key in ("model", "stream", "max_tokens", "thinking", "system", "messages")
         }
         shown["tools"] = [tool.get("name") for tool in body.get("tools") or [] if isinstance(tool, dict)]
-        self._recorded.append((size, {"path": request.path, **shown}))
+        self._received += 1
+        self._recorded.append((size, {"number": self._received, "path": request.path, **shown}))
         self._recorded_bytes += size
         while len(self._recorded) > RECORDED_REQUESTS or (
             self._recorded_bytes > RECORDED_BYTES and len(self._recorded) > 1
@@ -114,7 +116,11 @@ class Simulator:
             self._recorded_bytes -= self._recorded.popleft()[0]
 
     async def _requests(self, request: web.Request) -> web.StreamResponse:
-        return _json({"requests": [shown for _, shown in self._recorded]})
+        """With `?after=NUMBER` what came later: who looks often enough sees every request once."""
+        after = request.query.get("after", "0")
+        if not after.isdecimal():
+            return _error(request, 400, f"after: {after!r} is no number of a request")
+        return _json({"requests": [shown for _, shown in self._recorded if shown["number"] > int(after)]})
 
     async def _forget(self, request: web.Request) -> web.StreamResponse:
         self._recorded.clear()

@@ -204,6 +204,19 @@ async def test_requests_are_recorded_until_they_are_forgotten(client: Client) ->
     assert (await (await client.get("/_sim/requests")).json())["requests"] == []
 
 
+async def test_a_reader_of_the_record_goes_on_where_it_was(client: Client) -> None:
+    """Requests are numbered from 1 on, whatever the record has forgotten since."""
+    for number in range(3):
+        await post(client, f"{number}")
+    later = (await (await client.get("/_sim/requests?after=1")).json())["requests"]
+    assert [(r["number"], r["messages"][0]["content"]) for r in later] == [(2, "1"), (3, "2")]
+    await client.delete("/_sim/requests")
+    await post(client, "3")
+    later = (await (await client.get("/_sim/requests?after=3")).json())["requests"]
+    assert [(r["number"], r["messages"][0]["content"]) for r in later] == [(4, "3")]
+    assert (await client.get("/_sim/requests?after=x")).status == 400
+
+
 @pytest.mark.parametrize(("limit", "value"), [("RECORDED_REQUESTS", 2), ("RECORDED_BYTES", 200)])
 async def test_the_record_is_bounded(
     client: Client, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
