@@ -203,7 +203,7 @@ def test_a_stopped_bridge_says_goodbye_and_leaves_its_sessions(
 
 
 def test_a_cli_that_died_while_no_bridge_ran_is_resumed(own_bridge: BridgeProcess, clients: Clients) -> None:
-    """What had begun ends as `unknown` with what was said, and is never sent again; what waited is answered."""
+    """What had begun ends as `unknown` with what was said, never sent again; what waited is answered."""
     channel = answered(own_bridge, clients)
     running = channel.submit(f"count on {sim(words=3000, gap_ms=20)}")
     waiting = channel.submit("and then?")

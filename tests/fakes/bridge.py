@@ -35,7 +35,8 @@ END_S = 30
 class BridgeProcess:
     """`claude-bridge serve --simulate`, which may be killed and started again on the same folder and port."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **env: str) -> None:
+        self._env = env
         self.state_dir = folder / "state"
         self.home = folder / "home"
         self.home.mkdir()
@@ -49,7 +50,8 @@ class BridgeProcess:
     @property
     def env(self) -> dict[str, str]:
         """The whole environment: nothing of whoever runs the tests reaches the bridge or a CLI."""
-        return {"HOME": str(self.home), "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
+        path = "/usr/local/bin:/usr/bin:/bin"
+        return {"HOME": str(self.home), "PATH": path, "LANG": "C.UTF-8", **self._env}
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "bridge", *words, "--state-dir", str(self.state_dir)]
@@ -197,9 +199,10 @@ def cmdline(pid: int) -> str:
 
 
 @contextmanager
-def running_bridge(folder: Path) -> Iterator[BridgeProcess]:
+def running_bridge(folder: Path, **env: str) -> Iterator[BridgeProcess]:
+    """`env` is added to its environment."""
     assert shutil.which("tmux"), "these tests need tmux"
-    bridge = BridgeProcess(folder)
+    bridge = BridgeProcess(folder, **env)
     try:
         bridge.start()
         yield bridge

@@ -1,0 +1,208 @@
+"""The command against the bridge as people run it, and what the README shows, word for word."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.bridge import END_S, BridgeProcess
+
+pytestmark = pytest.mark.real
+
+ROOT = Path(__file__).parents[2]
+
+
+def sim(**script: object) -> str:
+    return f"[[sim {json.dumps(script)}]]"
+
+
+def test_submit_starts_a_session_and_prints_the_reply(bridge: BridgeProcess) -> None:
+    """The README's first lines."""
+    ran = bridge.run("submit", "first", "hello", "--start")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "You said: hello\n", "")
+
+
+def test_a_failed_turn_ends_with_1(bridge: BridgeProcess) -> None:
+    """With the reason, and the next prompt works."""
+    ran = bridge.run("submit", "failing", sim(status=400), "--start")
+    assert ran.returncode == 1
+    assert "The turn failed" in ran.stderr
+    assert bridge.run("submit", "failing", "again").stdout == "You said: again\n"
+
+
+def test_a_permission_is_answered_from_another_terminal(bridge: BridgeProcess) -> None:
+    """The printed command is typed as it stands."""
+    prompt = sim(tools=[["Bash", {"command": "echo hi"}]], text="done")
+    waiting = subprocess.Popen(
+        bridge.command("submit", "asking", prompt, "--start"),
+        cwd=ROOT,
+        env=bridge.env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert waiting.stderr is not None
+    shown = next(line.split() for line in waiting.stderr if line.strip().startswith("claude-bridge answer"))
+    answered = bridge.run(*shown[1:])
+    assert answered.returncode == 0
+    assert bridge.run(*shown[1:]).returncode == 4
+    out, _ = waiting.communicate(timeout=END_S)
+    assert (waiting.returncode, out) == (0, "done\n")
+
+
+def test_ctrl_c_leaves_the_session_running(bridge: BridgeProcess) -> None:
+    """The turn ends without anybody who waits for it, and tail shows it whole."""
+    prompt = sim(words=30, gap_ms=50)
+    waiting = subprocess.Popen(
+        bridge.command("submit", "left", prompt, "--start"),
+        cwd=ROOT,
+        env=bridge.env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert waiting.stdout is not None
+    assert waiting.stdout.read(2) == "w0"
+    waiting.send_signal(signal.SIGINT)
+    _, err = waiting.communicate(timeout=END_S)
+    assert waiting.returncode == 130
+    assert "claude-bridge tail left" in err
+    # The next prompt runs after the one that was left, so its answer says that that one has ended.
+    assert bridge.run("submit", "left", "next").stdout == "You said: next\n"
+    tail = subprocess.Popen(
+        bridge.command("tail", "left", "--json"), cwd=ROOT, env=bridge.env, stdout=subprocess.PIPE, text=True
+    )
+    assert tail.stdout is not None
+    joined = json.loads(tail.stdout.readline())
+    tail.send_signal(signal.SIGINT)
+    tail.communicate(timeout=END_S)
+    assert tail.returncode == 130
+    first, second = joined["turns"]
+    assert (first["status"], first["text"].split()[-1]) == ("completed", "w29")
+    assert second["text"] == "You said: next"
+
+
+def test_a_submit_outlives_the_bridge(own_bridge: BridgeProcess) -> None:
+    """Killed in the middle of the answer and started again: nothing is missing, nothing comes twice."""
+    waiting = subprocess.Popen(
+        own_bridge.command("submit", "outliving", sim(words=60, gap_ms=50), "--start", "--json"),
+        cwd=ROOT,
+        env=own_bridge.env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert waiting.stdout is not None
+    for line in waiting.stdout:
+        if json.loads(line)["event"] == "delta":
+            break
+    own_bridge.kill()
+    own_bridge.start()
+    out, _ = waiting.communicate(timeout=END_S)
+    assert waiting.returncode == 0
+    events = [json.loads(line) for line in out.splitlines()]
+    assert "lost" in [event["event"] for event in events]
+    assert events[-1]["text"].split() == [f"w{i}" for i in range(60)]
+    assert len(own_bridge.requests("words")) == 1
+
+
+def test_the_sessions_and_the_tree_are_shown(bridge: BridgeProcess) -> None:
+    """A session is listed and stands in the tree under its name."""
+    bridge.run("start", "shown")
+    assert "shown" in bridge.run("sessions").stdout
+    assert "session:shown" in bridge.run("sessions", "--tree").stdout
+    listed = json.loads(bridge.run("sessions", "--json").stdout)["sessions"]
+    assert "shown" in [session["name"] for session in listed]
+
+
+def test_stop_and_delete_do_what_they_say(bridge: BridgeProcess) -> None:
+    """A stopped session is taken up again by start; a deleted one is gone."""
+    bridge.run("submit", "ending", "one", "--start")
+    assert bridge.run("stop", "ending").returncode == 0
+    refused = bridge.run("submit", "ending", "two")
+    assert refused.returncode == 4
+    assert "claude-bridge start" in refused.stderr
+    assert bridge.run("submit", "ending", "three", "--start").stdout == "You said: three\n"
+    assert bridge.run("delete", "ending").returncode == 0
+    assert bridge.run("tail", "ending").returncode == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("submit", "bad/name", "hi", "--start"), 4, "A name is"),
+        (("submit", "empty", "", "--start"), 4, "no text"),
+        (("sessions", "--token", "not the token"), 4, "does not accept this token"),
+        (("submit", "nobody", "hi"), 4, "no session"),
+        (("start", "roots", "--cwd", "/"), 4, ""),
+        (("serve", "--simulate", "--port", "0"), 2, "already serves"),
+        (("serve", "--config", "/nowhere"), 2, "no configuration file"),
+    ],
+)
+def test_bad_input_ends_in_a_sentence(
+    bridge: BridgeProcess, words: tuple[str, ...], status: int, said: str
+) -> None:
+    """Never a traceback; the bridge goes on."""
+    ran = bridge.run(*words)
+    assert ran.returncode == status
+    assert said in ran.stderr
+    assert ran.stderr.strip()
+    assert "Traceback" not in ran.stderr
+    assert bridge.run("sessions").returncode == 0
+
+
+def test_a_port_in_use_is_said_to_be_so(bridge: BridgeProcess, tmp_path: Path) -> None:
+    """A second bridge with a state folder of its own on the same port."""
+    ran = subprocess.run(
+        [*bridge.command("serve", "--simulate", "--port", str(bridge.port))[:-1], str(tmp_path / "other")],
+        cwd=ROOT,
+        env=bridge.env,
+        capture_output=True,
+        text=True,
+        timeout=END_S,
+        check=False,
+    )
+    assert ran.returncode == 2
+    assert str(bridge.port) in ran.stderr
+    assert "--port" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_the_doctor_finds_this_bridge(bridge: BridgeProcess) -> None:
+    """Its port is held by our own."""
+    ran = bridge.run("doctor", "--simulate", "--port", str(bridge.port), "--json")
+    assert ran.returncode == 0, ran.stdout
+    findings = {f["check"]: f for f in json.loads(ran.stdout)["findings"]}
+    assert "our own bridge" in findings["port"]["said"]
+
+
+def test_the_readmes_javascript_runs(bridge: BridgeProcess, tmp_path: Path) -> None:
+    """Word for word, but for the address and the socket that Node needs."""
+    (script,) = re.findall(r"```js\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    address = "ws://127.0.0.1:4040/socket"
+    assert address in script
+    script = script.replace(address, bridge.url).replace("{authToken:", "{transport: WebSocket, authToken:")
+    # Beside the packages it imports.
+    file = ROOT / "tests/js" / f"readme-{os.getpid()}.mjs"
+    file.write_text('import WebSocket from "ws"\n' + script)
+    try:
+        ran = subprocess.run(
+            ["node", str(file)],
+            env=bridge.env | {"CLAUDE_BRIDGE_TOKEN": bridge.token},
+            capture_output=True,
+            text=True,
+            timeout=END_S,
+            check=False,
+        )
+    finally:
+        file.unlink()
+    assert ran.stdout == "You said: hello\n[completed]\n", ran.stderr
