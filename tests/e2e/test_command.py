@@ -7,6 +7,8 @@ import os
 import re
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,24 @@ from tests.fakes.bridge import END_S, BridgeProcess
 pytestmark = pytest.mark.real
 
 ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def waiting(bridge: BridgeProcess, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A command that somebody is looking at."""
+    with subprocess.Popen(
+        bridge.command(*words),
+        cwd=ROOT,
+        env=bridge.env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def sim(**script: object) -> str:
@@ -38,52 +58,33 @@ def test_a_failed_turn_ends_with_1(bridge: BridgeProcess) -> None:
 
 def test_a_permission_is_answered_from_another_terminal(bridge: BridgeProcess) -> None:
     """The printed command is typed as it stands."""
-    prompt = sim(tools=[["Bash", {"command": "echo hi"}]], text="done")
-    waiting = subprocess.Popen(
-        bridge.command("submit", "asking", prompt, "--start"),
-        cwd=ROOT,
-        env=bridge.env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert waiting.stderr is not None
-    shown = next(line.split() for line in waiting.stderr if line.strip().startswith("claude-bridge answer"))
-    answered = bridge.run(*shown[1:])
-    assert answered.returncode == 0
-    assert bridge.run(*shown[1:]).returncode == 4
-    out, _ = waiting.communicate(timeout=END_S)
-    assert (waiting.returncode, out) == (0, "done\n")
+    prompt = sim(tools=[["Bash", {"command": "touch asked"}]], text="done")
+    with waiting(bridge, "submit", "asking", prompt, "--start") as submit:
+        assert submit.stderr is not None
+        shown = next(line.split() for line in submit.stderr if "claude-bridge answer" in line)
+        answered = bridge.run(*shown[1:])
+        assert answered.returncode == 0
+        assert bridge.run(*shown[1:]).returncode == 4
+        out, _ = submit.communicate(timeout=END_S)
+    assert (submit.returncode, out) == (0, "done\n")
 
 
 def test_ctrl_c_leaves_the_session_running(bridge: BridgeProcess) -> None:
     """The turn ends without anybody who waits for it, and tail shows it whole."""
-    prompt = sim(words=30, gap_ms=50)
-    waiting = subprocess.Popen(
-        bridge.command("submit", "left", prompt, "--start"),
-        cwd=ROOT,
-        env=bridge.env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert waiting.stdout is not None
-    assert waiting.stdout.read(2) == "w0"
-    waiting.send_signal(signal.SIGINT)
-    _, err = waiting.communicate(timeout=END_S)
-    assert waiting.returncode == 130
+    with waiting(bridge, "submit", "left", sim(words=30, gap_ms=50), "--start") as submit:
+        assert submit.stdout is not None
+        assert submit.stdout.read(2) == "w0"
+        submit.send_signal(signal.SIGINT)
+        _, err = submit.communicate(timeout=END_S)
+    assert submit.returncode == 130
     assert "claude-bridge tail left" in err
     # The next prompt runs after the one that was left, so its answer says that that one has ended.
     assert bridge.run("submit", "left", "next").stdout == "You said: next\n"
-    tail = subprocess.Popen(
-        bridge.command("tail", "left", "--json"), cwd=ROOT, env=bridge.env, stdout=subprocess.PIPE, text=True
-    )
-    assert tail.stdout is not None
-    joined = json.loads(tail.stdout.readline())
-    tail.send_signal(signal.SIGINT)
-    tail.communicate(timeout=END_S)
+    with waiting(bridge, "tail", "left", "--json") as tail:
+        assert tail.stdout is not None
+        joined = json.loads(tail.stdout.readline())
+        tail.send_signal(signal.SIGINT)
+        tail.communicate(timeout=END_S)
     assert tail.returncode == 130
     first, second = joined["turns"]
     assert (first["status"], first["text"].split()[-1]) == ("completed", "w29")
@@ -92,23 +93,14 @@ def test_ctrl_c_leaves_the_session_running(bridge: BridgeProcess) -> None:
 
 def test_a_submit_outlives_the_bridge(own_bridge: BridgeProcess) -> None:
     """Killed in the middle of the answer and started again: nothing is missing, nothing comes twice."""
-    waiting = subprocess.Popen(
-        own_bridge.command("submit", "outliving", sim(words=60, gap_ms=50), "--start", "--json"),
-        cwd=ROOT,
-        env=own_bridge.env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert waiting.stdout is not None
-    for line in waiting.stdout:
-        if json.loads(line)["event"] == "delta":
-            break
-    own_bridge.kill()
-    own_bridge.start()
-    out, _ = waiting.communicate(timeout=END_S)
-    assert waiting.returncode == 0
+    prompt = sim(words=60, gap_ms=50)
+    with waiting(own_bridge, "submit", "outliving", prompt, "--start", "--json") as submit:
+        assert submit.stdout is not None
+        next(line for line in submit.stdout if json.loads(line)["event"] == "delta")
+        own_bridge.kill()
+        own_bridge.start()
+        out, _ = submit.communicate(timeout=END_S)
+    assert submit.returncode == 0
     events = [json.loads(line) for line in out.splitlines()]
     assert "lost" in [event["event"] for event in events]
     assert events[-1]["text"].split() == [f"w{i}" for i in range(60)]
