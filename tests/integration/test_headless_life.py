@@ -8,6 +8,7 @@ import os
 import signal
 import stat
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -377,8 +378,10 @@ async def test_waiting_for_an_answer_ends_with_the_process(rig: Rig) -> None:
 
 
 async def test_a_cli_that_cannot_start_says_why(rig: Rig) -> None:
-    """A conversation to be resumed that nobody knows."""
-    await rig.backend.start(rig.launch(resume=True))
+    """A person asked for a conversation that nobody knows."""
+    launch = rig.launch(resume=True)
+    wanted = launch.options.model_copy(update={"resume": rig.conversation})
+    await rig.backend.start(replace(launch, options=wanted))
     exited = await rig.until(ProcessExited)
     assert exited.code == 1
     assert "No conversation found" in exited.reason
