@@ -15,6 +15,7 @@ import resource
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -218,7 +219,7 @@ async def load_clients() -> None:
                 for index in range(command["clients"]):
                     sampled = command["sample"] and index % every == 0
                     _, client = await loop.create_connection(
-                        lambda sampled=sampled: Client(load, sampled), "127.0.0.1", command["port"]
+                        partial(Client, load, sampled), "127.0.0.1", command["port"]
                     )
                     await client.joined
                     clients.append(client)

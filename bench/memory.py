@@ -21,8 +21,8 @@ def per_client(kind: str, clients: int) -> float:
     with Bench(kind, 100) as bench:
         before = bench.server.ask(do="rest")["rss_kb"]
         bench.load.ask(do="connect", clients=clients, port=bench.port, sample=False)
-        after: int = bench.server.ask(do="rest")["rss_kb"]
-        return (after - before) / clients
+        after = bench.server.ask(do="rest")["rss_kb"]
+        return float(after - before) / clients
 
 
 def run(quick: bool) -> list[dict[str, Any]]:

@@ -90,9 +90,12 @@ def origin_allowed(origin: str | None, allowed: Sequence[str], own: Address) -> 
 
 
 def _entry_matches(entry: str, scheme: str, host: str, port: int | None) -> bool:
-    wanted = urlsplit(entry if "//" in entry else f"//{entry}")
-    wanted_host = wanted.hostname or ""
-    wanted_port = wanted.port or DEFAULT_PORTS.get(wanted.scheme)
+    try:
+        wanted = urlsplit(entry if "//" in entry else f"//{entry}")
+        wanted_host = wanted.hostname or ""
+        wanted_port = wanted.port or DEFAULT_PORTS.get(wanted.scheme)
+    except ValueError:
+        return False  # an entry that is no origin matches none
     if wanted.scheme and wanted.scheme != scheme:
         return False
     if wanted_port is not None and wanted_port != port:

@@ -70,6 +70,11 @@ class Outbox:
         self._direct_bytes = 0
         self._ready: list[Source] = []  # short: a deque would cost each idle client half a kilobyte
 
+    @property
+    def held(self) -> int:
+        """Bytes of replies that wait for room: who asks on without reading should be heard no further."""
+        return self._direct_bytes
+
     def send(self, frame: bytes) -> None:
         """Queue a reply: it leaves at the end of this tick, before any event published after this call."""
         if self._state is _State.CLOSED:

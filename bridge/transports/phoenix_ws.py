@@ -37,6 +37,9 @@ LAGGING = 4008
 CLOSE_S = 2.0
 """How long a client may take to answer a close; a network round trip, generously."""
 
+HELD_BYTES = 1024 * 1024
+"""Replies that a client may leave unread before nothing more is read from it."""
+
 LINGER_S = 5.0
 """How long a client that does not read may keep what was written before; then it is dropped."""
 
@@ -111,10 +114,12 @@ class PhoenixSockets:
         writer = await ws.prepare(request)
         socket = _Socket(self, request, ws, writer, admission)
         self._open[socket] = None
+        log.debug("= socket opened", who=admission.who.name, format=admission.codec.format)
         try:
             await socket.run()
         finally:
             del self._open[socket]
+            log.debug("x socket closed", who=admission.who.name, code=ws.close_code)
             if self._emptied is not None and not self._open and not self._emptied.done():
                 self._emptied.set_result(None)
         return ws
@@ -159,6 +164,7 @@ class _Socket:
         "_receiver",
         "_tasks",
         "_transport",
+        "_unwritten",
         "_waiting",
         "_writer",
         "_ws",
@@ -186,6 +192,7 @@ class _Socket:
         self._receiver: asyncio.Task[None] | None = None
         self._waiting = False  # the receiver waits for a frame, and may be cancelled
         self._code: int | None = None
+        self._unwritten = 0
         self._idle_s = sockets.server.idle_timeout_s
         self._heard = self._loop.time()
         self._idle_timer = self._loop.call_later(self._idle_s, self._check_idle)
@@ -244,6 +251,8 @@ class _Socket:
         while self._code is None:
             self._waiting = True
             try:
+                while self._outbox.held > HELD_BYTES and self._draining is not None:
+                    await asyncio.wait({self._draining})
                 message = await self._ws.receive()
             except asyncio.CancelledError:
                 if self._code is None or receiver is None:
@@ -274,9 +283,14 @@ class _Socket:
 
     def _check_idle(self) -> None:
         # Rescheduled from here rather than with every frame: a frame costs nothing this way.
-        rest = self._heard + self._idle_s - self._loop.time()
+        now = self._loop.time()
+        held = self._outbox.held > HELD_BYTES
+        if held and (unwritten := self._transport.get_write_buffer_size()) != self._unwritten:
+            self._unwritten = unwritten  # it reads, if slowly; its own frames are not read meanwhile
+            self._heard = now
+        rest = self._heard + self._idle_s - now
         if rest <= 0 and self._waiting:
-            self.stop(IDLE)
+            self.stop(LAGGING if held else IDLE)
         else:
             self._idle_timer = self._loop.call_later(rest if rest > 0 else self._idle_s, self._check_idle)
 

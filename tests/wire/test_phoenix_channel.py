@@ -9,6 +9,7 @@ import pytest
 
 from bridge.events import DeltaAdded, TurnId
 from tests.fakes.phoenix import PhoenixClient, PhoenixServer
+from tests.wire.conftest import Serve
 from tests.wire.test_phoenix_join import A, B, ok, unmatched, word
 
 
@@ -313,8 +314,7 @@ async def test_a_client_that_does_not_read_gets_merged_deltas_and_costs_the_othe
     await client.join(A, ref="1")
     async with server.client() as slow:
         await slow.join(A, ref="1")
-        assert slow.ws._response.connection is not None
-        slow.ws._response.connection.transport.pause_reading()
+        transport = unread(slow)
         total = 4000
         texts = [f"{i:05d}" + "x" * 2000 for i in range(total)]
         last = 0
@@ -325,7 +325,7 @@ async def test_a_client_that_does_not_read_gets_merged_deltas_and_costs_the_othe
                     last = (await client.hear())[4]["seq"]
         while last < total:
             last = (await client.hear())[4]["seq"]
-        slow.ws._response.connection.transport.resume_reading()
+        transport.resume_reading()
         heard, merged, seq = [], 0, 0
         while seq < total:
             payload = (await slow.hear())[4]
@@ -337,14 +337,12 @@ async def test_a_client_that_does_not_read_gets_merged_deltas_and_costs_the_othe
     assert merged > 0
 
 
-async def test_a_client_that_lags_too_far_is_closed_with_4008(server_small: PhoenixServer) -> None:
+async def test_a_client_that_lags_too_far_is_closed_with_4008(serve: Serve) -> None:
     """Merging did not help: the bound holds, and the hub has let go of it."""
-    server = server_small
+    server = await serve(ring_events=10, ring_bytes=1_000_000, outbox_bytes=1_000_000)
     async with server.client() as slow:
         await slow.join(A, ref="1")
-        assert slow.ws._response.connection is not None
-        transport = slow.ws._response.connection.transport
-        transport.pause_reading()
+        transport = unread(slow)
         topic = server.hub.topic(A)
         while topic.viewers:
             server.service.publish("a", DeltaAdded(TurnId("t"), 0, "text", "x" * 100_000))
@@ -354,23 +352,42 @@ async def test_a_client_that_lags_too_far_is_closed_with_4008(server_small: Phoe
             assert message.type.name == "TEXT", message
 
 
-@pytest.fixture
-async def server_small(serve) -> PhoenixServer:  # type: ignore[no-untyped-def]
-    return await serve(ring_events=10, ring_bytes=1_000_000, outbox_bytes=1_000_000)
-
-
-async def test_replies_to_a_client_that_never_reads_are_bounded_too(server_small: PhoenixServer) -> None:
-    """Requests whose answers nobody takes end with 4008, not with the bridge's memory."""
-    server = server_small
+async def test_replies_to_a_client_that_never_reads_are_bounded_too(serve: Serve) -> None:
+    """It is read no further, and when nothing moves for the idle time, closed with 4008."""
+    server = await serve(idle_timeout_s=0.3)
     async with server.client() as slow:
         await slow.join(A, ref="1")
-        assert slow.ws._response.connection is not None
-        transport = slow.ws._response.connection.transport
-        transport.pause_reading()
-        topic = server.hub.topic(A)
+        transport = unread(slow)
         ref = "r" * 100_000
-        while topic.viewers:
-            await slow.say(None, ref, "phoenix", "heartbeat", {})
+        asking = asyncio.gather(*(slow.say(None, ref, "phoenix", "heartbeat", {}) for _ in range(200)))
+        async with server.client() as other:
+            while server.hub.topic(A).viewers:
+                await other.silence()
+        asking.cancel()
         transport.resume_reading()
         while (message := await slow.ws.receive(timeout=10)).data != 4008:
             assert message.type.name == "TEXT", message
+
+
+async def test_many_big_replies_to_a_slow_client_all_arrive(server: PhoenixServer) -> None:
+    """Asking for more than it can read at once slows a client down, no more."""
+    async with server.client() as slow:
+        await slow.join(A, ref="1")
+        transport = unread(slow)
+        ref = "r" * 1_000_000
+        asking = asyncio.gather(*(slow.say(None, f"{i}{ref}", "phoenix", "heartbeat", {}) for i in range(20)))
+        async with server.client() as other:  # the server goes on meanwhile
+            await other.silence()
+        transport.resume_reading()
+        heard = [(await slow.hear())[1] for _ in range(20)]
+        await asking
+    assert heard == [f"{i}{ref}" for i in range(20)]
+
+
+def unread(client: PhoenixClient) -> asyncio.Transport:
+    """Stop reading from the socket; the transport says when to go on."""
+    assert client.ws._response.connection is not None
+    transport = client.ws._response.connection.transport
+    assert isinstance(transport, asyncio.Transport)
+    transport.pause_reading()
+    return transport

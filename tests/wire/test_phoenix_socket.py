@@ -41,7 +41,7 @@ async def test_C01_more_than_five_elements_and_white_space_are_fine(client: Phoe
     assert await client.hear() == [None, "1", "phoenix", "phx_reply", HEARTBEAT]
 
 
-async def test_C02_C03_every_frame_has_five_elements_and_a_reply_both_keys(
+async def test_C02_C03_C10_every_frame_has_five_elements_and_a_reply_both_keys(
     server: PhoenixServer, client: PhoenixClient
 ) -> None:
     """Absent values are null, an empty response is an object."""
@@ -53,6 +53,7 @@ async def test_C02_C03_every_frame_has_five_elements_and_a_reply_both_keys(
     while not frames or frames[-1][1] != "4":
         frames.append(await client.hear())
     assert {len(f) for f in frames} == {5}
+    assert all(isinstance(f[4], dict) for f in frames)
     replies = [f[4] for f in frames if f[3] == "phx_reply"]
     assert len(replies) == 4
     assert all(set(r) == {"status", "response"} and isinstance(r["response"], dict) for r in replies)
