@@ -160,7 +160,7 @@ def turn_payload(turn: Turn, *, whole: bool = False) -> dict[str, Any]:
 
 
 def request_payload(request: Request) -> dict[str, Any]:
-    return {
+    payload: dict[str, Any] = {
         "id": request.id,
         "kind": request.kind,
         "turn": request.turn,
@@ -169,6 +169,9 @@ def request_payload(request: Request) -> dict[str, Any]:
         "suggestions": list(request.suggestions),
         "opened_at": time_text(request.opened_at),
     }
+    if request.call is not None:
+        payload["call"] = request.call
+    return payload
 
 
 def join_reply(snapshot: Snapshot, epoch: Epoch, seq: Seq, recovered: bool, now: float) -> dict[str, Any]:

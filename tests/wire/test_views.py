@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bridge.events import Block, Epoch, Evidence, Seq, Snapshot, ToolBlock, Turn, TurnId
-from bridge.wire.views import block_payload, join_reply, session_payload, turn_payload
+from bridge.events import Block, Epoch, Evidence, Request, RequestId, Seq, Snapshot, ToolBlock, Turn, TurnId
+from bridge.wire.views import block_payload, join_reply, request_payload, session_payload, turn_payload
 from tests.fakes.service import a_session
 
 TURN = Turn(TurnId("t"), "hi", None, "terminal", "running", 1_760_000_000.0)
@@ -72,3 +72,10 @@ def test_a_join_reply_without_an_open_turn_says_null() -> None:
         "queue": [],
         "requests": [],
     }
+
+
+def test_a_request_names_its_tool_and_the_call_it_is_about() -> None:
+    """The name is for people, the call for finding the tool block; without a call there is no key."""
+    request = Request(RequestId("r"), "permission", TurnId("t"), "Bash", {}, (), 0.0, call="toolu_1")
+    assert (request_payload(request)["tool"], request_payload(request)["call"]) == ("Bash", "toolu_1")
+    assert "call" not in request_payload(replace(request, call=None))
