@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import uuid
 from pathlib import Path
 from typing import Any, TypeVar
@@ -126,4 +127,5 @@ class Rig:
             await self.backend.stop()  # and wait for it: it writes into the test's folder to the last
         await self.backend.detach()
         await self.tmux.kill_server()
+        Path(f"/tmp/tmux-{os.getuid()}/{self.tmux.socket}").unlink(missing_ok=True)
         self.host.watch.close()
