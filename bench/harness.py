@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import socket
 import struct
@@ -27,6 +28,8 @@ from bench.replayer import executable
 
 TOKEN = "bench-token"
 START_S = 60.0
+HEAR_S = 60.0
+"""No peer works for so long before it answers."""
 UPGRADE = (
     "GET /socket/websocket?vsn=2.0.0&token={token} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
     "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -103,6 +106,8 @@ class Peer:
 
     def hear(self) -> dict[str, Any]:
         assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], HEAR_S)
+        assert ready, f"the other process has said nothing for {HEAR_S} s"
         line = self._process.stdout.readline()
         assert line, "the other process has died"
         answer: dict[str, Any] = orjson.loads(line)
@@ -170,16 +175,20 @@ class BridgeProcess:
             ],
             env=self.environ | {"PYTHONPATH": os.getcwd()},
             stdout=subprocess.DEVNULL,
+            stderr=(self.home / "bridge.log").open("wb"),
         )
         try:
             self.port = self._wait_for(state / "bridge.json")
         except BaseException:
-            self._end()
+            self.__exit__(*sys.exc_info())
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._end()
+        if kind is not None:
+            said = (self.home / "bridge.log").read_text(errors="replace")
+            print(f"The bridge said:\n{said[:4000]}", file=sys.stderr)
 
     @property
     def pid(self) -> int:

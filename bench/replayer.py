@@ -61,6 +61,8 @@ class Replayer:
             return
         said = {"subtype": "success", "request_id": request, "response": {}}
         write(json.dumps({"type": "control_response", "response": said}).encode() + b"\n")
+        if subtype == "end_session":
+            sys.exit(0)
 
     def _turn(self, prompt: str, script: str) -> None:
         asked = json.loads(script)
