@@ -6,6 +6,7 @@ control sequences reach it: a model's or a tool's text must not move a person's 
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import orjson
@@ -30,6 +31,13 @@ INPUT_CHARS = 300
 OUTPUT_LINES = 5
 OUTPUT_CHARS = 500
 """Enough to follow by eye; all of it is in the history."""
+
+GATHER_S = 0.05
+"""For an eye it is at once. A write to a terminal wakes tmux and costs as much as sending a delta to a
+client: one for each delta was a third of what a stream cost the bridge, and tmux the same again."""
+
+KEPT_BYTES = 256 * 1024
+"""A terminal takes about 4 KB at a time; a long answer that comes whole has more."""
 
 _BOLD, _DIM, _RED, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[0m"
 
@@ -139,9 +147,16 @@ def _output(s: ToolAnswered) -> str:
 
 
 class PaneWriter:
-    """Writes to somebody else's terminal, without ever waiting for it: what it does not take is dropped."""
+    """Writes to somebody else's terminal, without ever waiting for it.
+
+    What comes within `GATHER_S` goes out in one write. What the terminal does not take is tried again
+    later, up to a bound, beyond which it is dropped.
+    """
 
     def __init__(self, tty: str) -> None:
+        self._texts: list[str] = []
+        self._rest = b""
+        self._timer: asyncio.TimerHandle | None = None
         try:
             self._fd = os.open(tty, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
@@ -150,14 +165,41 @@ class PaneWriter:
     def write(self, text: str) -> None:
         if self._fd < 0 or not text:
             return
-        try:
-            os.write(self._fd, text.encode(errors="replace"))
-        except BlockingIOError:
-            pass
-        except OSError:
-            self.close()
+        self._texts.append(text)
+        self._soon()
 
     def close(self) -> None:
+        """Write what is left, as far as the terminal takes it now, and let go of it."""
+        self._put()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _soon(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(GATHER_S, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self._put()
+        if self._rest:
+            self._soon()
+
+    def _put(self) -> None:
+        data = self._rest + "".join(self._texts).encode(errors="replace")
+        self._texts.clear()
+        self._rest = b""
+        if self._fd < 0 or not data:
+            return
+        try:
+            taken = os.write(self._fd, data)
+        except BlockingIOError:
+            taken = 0
+        except OSError:
+            os.close(self._fd)
+            self._fd = -1
+            return
+        if len(data) - taken <= KEPT_BYTES:
+            self._rest = data[taken:]

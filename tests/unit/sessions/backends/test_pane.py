@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pty
 import re
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.events import RequestId, TurnError
-from bridge.sessions.backends.pane import PaneWriter, Transcript, safe
+from bridge.sessions.backends.pane import KEPT_BYTES, PaneWriter, Transcript, safe
 from bridge.signals import (
     AnswerNeeded,
     BlockDropped,
@@ -117,20 +120,64 @@ def test_newlines_and_tabs_are_kept() -> None:
     assert safe("a\n\tb\x1b[2J\x07\x9bc") == "a\n\tb[2Jc"
 
 
-def test_a_terminal_that_takes_nothing_costs_nothing() -> None:
-    """What it does not take is dropped; nobody waits."""
-    controller, terminal = pty.openpty()
-    writer = PaneWriter(os.ttyname(terminal))
-    for _ in range(200):
-        writer.write("x" * 10_000)
-    assert os.read(controller, 10).startswith(b"x")
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, str]]:
+    """The descriptor of whoever shows it, and its name."""
+    controller, tty = pty.openpty()
+    yield controller, os.ttyname(tty)
+    os.close(controller)
+    os.close(tty)
+
+
+async def read(controller: int) -> bytes:
+    return await asyncio.to_thread(os.read, controller, 10_000)
+
+
+async def test_what_comes_together_is_one_write(terminal: tuple[int, str]) -> None:
+    """Each write wakes tmux; sixty of them for a line nobody can read as fast would be waste."""
+    controller, name = terminal
+    writer = PaneWriter(name)
+    for word in ("one ", "two ", "three"):
+        writer.write(word)
+    assert await read(controller) == b"one two three"
+    writer.close()
+
+
+async def test_what_a_terminal_does_not_take_at_once_follows(terminal: tuple[int, str]) -> None:
+    """A long answer that comes whole is more than a terminal holds."""
+    controller, name = terminal
+    writer = PaneWriter(name)
+    writer.write("x" * 20_000)
+    seen = 0
+    while seen < 20_000:
+        seen += len(await read(controller))
+    writer.close()
+
+
+async def test_what_was_said_last_is_shown_when_the_writer_is_closed(terminal: tuple[int, str]) -> None:
+    """The note that the process has ended comes right before that."""
+    controller, name = terminal
+    writer = PaneWriter(name)
+    writer.write("the end")
     writer.close()
     writer.write("after the end")
-    os.close(controller)
-    os.close(terminal)
+    assert await read(controller) == b"the end"
 
 
-def test_a_terminal_that_is_not_there_is_no_error() -> None:
+async def test_a_terminal_that_takes_nothing_costs_nothing(terminal: tuple[int, str]) -> None:
+    """What it does not take for long is dropped; nobody waits."""
+    controller, name = terminal
+    writer = PaneWriter(name)
+    writer.write("x" * (2 * KEPT_BYTES))
+    seen = len(await read(controller))
+    writer.write("y")
+    while not (data := await read(controller)).endswith(b"y"):
+        seen += len(data)
+    assert seen < KEPT_BYTES
+    writer.close()
+
+
+async def test_a_terminal_that_is_not_there_is_no_error() -> None:
     """A session does not need one."""
     writer = PaneWriter("/nowhere/tty")
     writer.write("x")
