@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import median
@@ -198,11 +199,13 @@ class BridgeProcess:
     def _wait_for(self, said: Path) -> int:
         assert self._process is not None
         deadline = time.monotonic() + START_S
-        while not said.exists():
+        port = 0
+        while not (port and _ready(port)):
             assert self._process.poll() is None, "the bridge did not start"
             assert time.monotonic() < deadline, "the bridge took too long to start"
             time.sleep(0.02)
-        port: int = orjson.loads(said.read_bytes())["port"]
+            if said.exists():
+                port = orjson.loads(said.read_bytes())["port"]
         return port
 
     def _end(self) -> None:
@@ -216,6 +219,14 @@ class BridgeProcess:
         # Its sessions outlive it by design; here they shall not.
         for server in (self.home / f"tmux-{os.getuid()}").glob("*"):
             subprocess.run(["tmux", "-S", str(server), "kill-server"], capture_output=True, check=False)
+
+
+def _ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:  # not listening yet, or not ready (503)
+        return False
 
 
 def _toml(name: str, table: Mapping[str, Any]) -> str:
