@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 # What a person's pip is told elsewhere must not decide what gets installed here: the lock does.
-PIP := env -u PIP_REQUIRE_VIRTUALENV -u PIP_USER -u PIP_TARGET $(BIN)/python -m pip --disable-pip-version-check -q
+PIP := env -u PIP_REQUIRE_VIRTUALENV -u PIP_USER -u PIP_TARGET $(BIN)/python -m pip --disable-pip-version-check -qq
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q \
 	--extra dev --extra claude --extra api
 
