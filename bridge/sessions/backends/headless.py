@@ -30,7 +30,7 @@ from bridge.config import ClaudeConfig
 from bridge.errors import BackendError, TmuxError
 from bridge.events import RequestId, SessionName, TurnId
 from bridge.sessions.backends.base import Answer, Batch, Checkpoint, Launch, Liveness, Sink
-from bridge.sessions.backends.link import Link, exit_reason
+from bridge.sessions.backends.link import STATUS_AGAIN_S, STATUS_TRIES, Link, exit_reason
 from bridge.sessions.backends.process import Process
 from bridge.sessions.backends.tail import CHUNK, FileWatch
 from bridge.sessions.claude import stdin
@@ -115,7 +115,7 @@ class HeadlessBackend:
         )
         log.info("started", session=self._name, generation=launch.generation, pid=pane.pid)
         if not self._hold(launch.generation, folder, pane, None):
-            code = pane.exit_code
+            code = await self._exit_code()
             self._sink(Batch(launch.generation, (ProcessExited(code, exit_reason(folder, code)),)))
 
     async def adopt(self, launch: Launch, checkpoint: Checkpoint | None) -> Liveness:
@@ -194,6 +194,15 @@ class HeadlessBackend:
         """The session's pane, as long as it is ours. Raises `TmuxError` where tmux cannot say."""
         panes = await self._host.tmux.panes(self._session)
         return next((p for p in panes if p.owner == self._host.owner), None)
+
+    async def _exit_code(self) -> int | None:
+        """How the process that just ended in the pane did so, as soon as tmux has heard of it."""
+        for _ in range(STATUS_TRIES):
+            pane = await self._pane()
+            if pane is None or pane.dead:
+                return pane.exit_code if pane is not None else None
+            await asyncio.sleep(STATUS_AGAIN_S)
+        return None
 
     def _hold(self, generation: int, folder: Path, pane: Pane, checkpoint: Checkpoint | None) -> bool:
         """Take up the process of a pane; False where it has ended. Raises `BackendError` where it cannot

@@ -40,7 +40,7 @@ STDERR_LINES = 8
 OURS = "bridge-"
 """How the ids of our control requests begin; the CLI's are bare UUIDs."""
 
-STATUS_TRIES = 5
+STATUS_TRIES = 25
 STATUS_AGAIN_S = 0.02
 """tmux learns of a death by its own signal, a moment before or after us."""
 
