@@ -37,8 +37,8 @@ LAGGING = 4008
 CLOSE_S = 2.0
 """How long a client may take to answer a close; a network round trip, generously."""
 
-HELD_BYTES = 1024 * 1024
-"""Replies that a client may leave unread before nothing more is read from it."""
+HELD_SHARE = 8
+"""A client that leaves this part of its outbox's bound unread, in replies alone, is read no further."""
 
 LINGER_S = 5.0
 """How long a client that does not read may keep what was written before; then it is dropped."""
@@ -156,6 +156,7 @@ class _Socket:
         "_codec",
         "_draining",
         "_heard",
+        "_held_limit",
         "_idle_s",
         "_idle_timer",
         "_loop",
@@ -193,6 +194,7 @@ class _Socket:
         self._waiting = False  # the receiver waits for a frame, and may be cancelled
         self._code: int | None = None
         self._unwritten = 0
+        self._held_limit = sockets.outbox_bytes // HELD_SHARE
         self._idle_s = sockets.server.idle_timeout_s
         self._heard = self._loop.time()
         self._idle_timer = self._loop.call_later(self._idle_s, self._check_idle)
@@ -251,7 +253,7 @@ class _Socket:
         while self._code is None:
             self._waiting = True
             try:
-                while self._outbox.held > HELD_BYTES and self._draining is not None:
+                while self._outbox.held > self._held_limit and self._draining is not None:
                     await asyncio.wait({self._draining})
                 message = await self._ws.receive()
             except asyncio.CancelledError:
@@ -284,7 +286,7 @@ class _Socket:
     def _check_idle(self) -> None:
         # Rescheduled from here rather than with every frame: a frame costs nothing this way.
         now = self._loop.time()
-        held = self._outbox.held > HELD_BYTES
+        held = self._outbox.held > self._held_limit
         if held and (unwritten := self._transport.get_write_buffer_size()) != self._unwritten:
             self._unwritten = unwritten  # it reads, if slowly; its own frames are not read meanwhile
             self._heard = now

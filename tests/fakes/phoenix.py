@@ -48,6 +48,12 @@ class PhoenixServer:
     async def stop(self) -> None:
         await self.runner.cleanup()
 
+    def unwritten(self) -> list[int]:
+        """Bytes that each connection's socket did not take yet."""
+        assert self.runner.server is not None
+        transports = [connection.transport for connection in self.runner.server.connections]
+        return [t.get_write_buffer_size() for t in transports if t is not None]
+
     @property
     def http(self) -> str:
         return f"http://127.0.0.1:{self.port}"

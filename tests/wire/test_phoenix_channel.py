@@ -369,19 +369,23 @@ async def test_replies_to_a_client_that_never_reads_are_bounded_too(serve: Serve
             assert message.type.name == "TEXT", message
 
 
-async def test_many_big_replies_to_a_slow_client_all_arrive(server: PhoenixServer) -> None:
-    """Asking for more than it can read at once slows a client down, no more."""
-    async with server.client() as slow:
+async def test_many_big_replies_to_a_slow_client_all_arrive(serve: Serve) -> None:
+    """Asking for more than it can read at once slows a client down, no more: 30 MB through 400 KB."""
+    server = await serve(outbox_bytes=400_000)
+    async with server.client() as slow, server.client() as other:
         await slow.join(A, ref="1")
         transport = unread(slow)
-        ref = "r" * 1_000_000
-        asking = asyncio.gather(*(slow.say(None, f"{i}{ref}", "phoenix", "heartbeat", {}) for i in range(20)))
-        async with server.client() as other:  # the server goes on meanwhile
+        ref = "r" * 100_000
+        asking = asyncio.gather(
+            *(slow.say(None, f"{i}{ref}", "phoenix", "heartbeat", {}) for i in range(300))
+        )
+        while not any(size > 65536 for size in server.unwritten()):
             await other.silence()
+        await other.silence()
         transport.resume_reading()
-        heard = [(await slow.hear())[1] for _ in range(20)]
+        heard = [(await slow.hear())[1] for _ in range(300)]
         await asking
-    assert heard == [f"{i}{ref}" for i in range(20)]
+    assert heard == refs
 
 
 def unread(client: PhoenixClient) -> asyncio.Transport:
