@@ -23,9 +23,10 @@ import orjson
 import uvloop
 from aiohttp import web
 
-from bridge.config import HubConfig, ServerConfig
+from bridge.config import HubConfig, LogConfig, ServerConfig
 from bridge.events import DeltaAdded, Epoch, TurnId
 from bridge.hub import Hub
+from bridge.log import set_up
 from bridge.transports.http import make_app, make_runner
 from bridge.wire.phoenix import ENCODERS, encode_event_v2
 from tests.fakes.service import TOKEN, FakeService, FixedClock
@@ -134,6 +135,7 @@ def bare(batched: bool) -> tuple[web.AppRunner, Send]:
 
 
 async def serve(kind: str) -> None:
+    set_up(LogConfig(level="warning"))  # standard output is for the answers
     runner, send = ours() if kind == "ours" else bare(kind == "batched")
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()

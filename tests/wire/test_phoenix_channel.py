@@ -376,9 +376,8 @@ async def test_many_big_replies_to_a_slow_client_all_arrive(serve: Serve) -> Non
         await slow.join(A, ref="1")
         transport = unread(slow)
         ref = "r" * 100_000
-        asking = asyncio.gather(
-            *(slow.say(None, f"{i}{ref}", "phoenix", "heartbeat", {}) for i in range(300))
-        )
+        refs = [f"{i}{ref}" for i in range(300)]
+        asking = asyncio.gather(*(slow.say(None, ref, "phoenix", "heartbeat", {}) for ref in refs))
         while not any(size > 65536 for size in server.unwritten()):
             await other.silence()
         await other.silence()
