@@ -140,7 +140,7 @@ def test_no_secret_stands_in_the_launcher() -> None:
     assert "secret" not in " ".join(planned(config=ClaudeConfig(api_key="secret")).argv)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(words=st.lists(WORDS, max_size=4), value=WORDS)
 def test_a_shell_hands_on_every_word_as_it_is(
     words: list[str], value: str, tmp_path_factory: pytest.TempPathFactory
