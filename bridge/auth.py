@@ -56,23 +56,25 @@ class Authenticator:
 
 
 def made_token(path: Path, given: str | None) -> str:
-    """The bridge's own token: the given one, else the one kept at `path`, else a new one kept there."""
-    if given is not None:
-        if len(given) < 8:
-            raise SetupError(
-                "The token in CLAUDE_BRIDGE_TOKEN is shorter than 8 characters.", "Choose a longer one."
-            )
-        return given
+    """The bridge's own token: the given one, else the one kept at `path`, else a new one.
+
+    Kept at `path` in every case, readable by its owner alone: that is where this machine's commands find it.
+    """
+    if given is not None and len(given) < 8:
+        raise SetupError(
+            "The token in CLAUDE_BRIDGE_TOKEN is shorter than 8 characters.", "Choose a longer one."
+        )
     try:
         kept = path.read_text().strip()
     except FileNotFoundError:
         kept = ""
-    if kept:
-        return kept
-    token = secrets.token_urlsafe(24)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(token + "\n")
+    token = given or kept or secrets.token_urlsafe(24)
+    if token != kept:
+        new = path.with_suffix(".new")
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(token + "\n")
+        new.replace(path)
     return token
 
 
