@@ -36,6 +36,8 @@ class Keeper:
         last_number: int = 0,
     ) -> None:
         self.checkpoint = checkpoint
+        self._moved = False
+        """The checkpoint is newer than the one on disk."""
         self._facts = facts
         self._numbers = numbers or {}
         self._last_number = last_number
@@ -47,13 +49,13 @@ class Keeper:
         self, out: Sequence[Output], state: SessionState, checkpoint: Checkpoint | None, at: float
     ) -> list[Op]:
         """A checkpoint that comes with nothing to keep waits for the next step that has something: the
-        backend would only say again what is preview."""
+        backend would only say again what is preview. Every step that is written carries the newest."""
         name, generation = self._facts.name, self._facts.generation
         turns: dict[TurnId, SaveTurn] = {}
         rest: list[Op] = []
         touched = False
         if checkpoint is not None:
-            self.checkpoint = checkpoint
+            self.checkpoint, self._moved = checkpoint, True
         for o in out:
             match o:
                 case TurnAdvanced(turn=turn, phase=phase):
@@ -76,9 +78,11 @@ class Keeper:
                     pass
         ops: list[Op] = [*turns.values(), *rest]
         if touched:
-            return [self.session(state), *ops]
-        if ops and checkpoint is not None:
-            ops.append(MoveCheckpoint(name, generation, checkpoint))
+            ops = [self.session(state), *ops]
+        elif ops and self._moved:
+            ops.append(MoveCheckpoint(name, generation, self.checkpoint))
+        if ops:
+            self._moved = False
         return ops
 
     def _number(self, turn: TurnId) -> int:
