@@ -56,6 +56,18 @@ def test_a_turn_is_interrupted_before_it_has_said_anything(sessions: Sessions) -
     assert channel.ask("next").text == "You said: next"
 
 
+def test_an_interrupt_right_behind_its_prompt_ends_it(sessions: Sessions) -> None:
+    """However quick: twelve times, because it used to be lost one time in three."""
+    channel = sessions.join()
+    channel.ask("warm up")
+    for n in range(12):
+        submit = channel.send("submit", {"prompt": f"{n} {sim(first_ms=60_000)}"})
+        interrupt = channel.send("interrupt")
+        turn = submit.reply()["turn"]
+        assert interrupt.reply() == {"turn": turn}
+        assert channel.story(turn).status == "interrupted"
+
+
 def test_queued_prompts_run_after_an_interrupt(sessions: Sessions) -> None:
     """Each as a turn of its own, in order."""
     channel = sessions.join()

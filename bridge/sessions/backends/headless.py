@@ -58,6 +58,10 @@ DENIED = "The user denied this."
 FLUSH_S = 1.0
 """How long a bridge that stops waits for a prompt to be read, rather than leave half a line behind."""
 
+INTERRUPT_TRIES = 500
+INTERRUPT_AGAIN_S = 0.02
+"""A prompt is taken up some milliseconds after it was read; the rest is for a machine under load."""
+
 
 @dataclass(frozen=True)
 class Host:
@@ -145,7 +149,15 @@ class HeadlessBackend:
             raise BackendError(f"claude did not read the prompt within {limit:g} s") from None
 
     async def interrupt(self) -> None:
-        await self._running().ask("interrupt")
+        link = self._running()
+        # Between reading a prompt and taking it up the CLI has nothing to interrupt: it says that the
+        # prompt is queued still, and would run it.
+        for _ in range(INTERRUPT_TRIES):
+            reply = await link.ask("interrupt")
+            if not reply.payload.get("still_queued"):
+                return
+            await asyncio.sleep(INTERRUPT_AGAIN_S)
+        raise BackendError("claude does not take up the prompt that is to be interrupted")
 
     async def answer(self, request: RequestId, answer: Answer) -> None:
         if answer.allow:
