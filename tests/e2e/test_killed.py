@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
-from inotify_simple import INotify, flags
+from inotify_simple import INotify, flags  # type: ignore[import-untyped]
 
 from bridge.simulator.script import words
 from tests.fakes.bridge import BridgeProcess, cmdline, sim
-from tests.fakes.phoenix_js import Clients, JsChannel, Story, assert_well_told
+from tests.fakes.phoenix_js import Clients, JsChannel, Json, Story, assert_well_told
 
 pytestmark = pytest.mark.real
 
@@ -29,25 +29,25 @@ def answered(bridge: BridgeProcess, clients: Clients) -> JsChannel:
     return channel
 
 
-def rejoin_after(channel: JsChannel, times: int) -> dict[str, object]:
+def rejoin_after(channel: JsChannel, times: int) -> Json:
     """The reply to the nth rejoin of phoenix.js."""
 
-    def find() -> dict[str, object] | None:
+    def find() -> Json | None:
         replies = [h.payload for h in list(channel.heard) if h.event == "join_ok"]
         return replies[times] if len(replies) > times else None
 
     return channel.until(find, f"rejoin no. {times}")
 
 
-def finished(channel: JsChannel, turn: str) -> dict[str, object]:
+def finished(channel: JsChannel, turn: str) -> Json:
     """How a turn ended, told as an event or in the snapshot of a join."""
 
-    def find() -> dict[str, object] | None:
+    def find() -> Json | None:
         for h in list(channel.heard):
             if h.event == "turn_finished" and h.payload["turn"] == turn:
                 return h.payload
             if h.event == "join_ok":
-                ended = next((t for t in h.payload["turns"] if t["id"] == turn), None)
+                ended: Json | None = next((t for t in h.payload["turns"] if t["id"] == turn), None)
                 if ended is not None:
                     return ended
         return None

@@ -128,5 +128,5 @@ def test_a_cursor_is_good_for_any_client(sessions: Sessions) -> None:
         assert again.joined["seq"] == numbered[-1]["seq"]
         expected = [e for e in numbered if e["seq"] > seq]
         if expected:
-            again.until(lambda c=again: last in {e["seq"] for e in c.numbered()} or None, f"event {last}")
+            again.wait_number(last)
         assert again.numbered() == expected
