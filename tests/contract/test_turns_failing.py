@@ -13,7 +13,7 @@ pytestmark = pytest.mark.real
 
 def test_an_overloaded_api_is_asked_again(bridge: BridgeProcess, sessions: Sessions) -> None:
     """HTTP 529 twice, then the answer: one turn, its text once, and the session says what it waits for."""
-    channel = sessions.join()
+    channel = sessions.talk()
     story = channel.ask(f"patience {sim(status=529, times=2, text='third time lucky')}")
     assert_well_told(story)
     assert (story.status, story.text) == ("completed", "third time lucky")
@@ -26,7 +26,7 @@ def test_an_overloaded_api_is_asked_again(bridge: BridgeProcess, sessions: Sessi
 
 def test_a_stream_that_was_cut_is_told_anew(sessions: Sessions) -> None:
     """The preview is discarded, and the one that follows is the block's text."""
-    story = sessions.join().ask(f"count {sim(words=40, drop_after=7, gap_ms=2)}")
+    story = sessions.talk().ask(f"count {sim(words=40, drop_after=7, gap_ms=2)}")
     assert_well_told(story)
     told = [h.event for h in story.heard if h.event in ("delta", "discard", "block")]
     assert told.count("discard") == 1
@@ -38,7 +38,7 @@ def test_a_stream_that_was_cut_is_told_anew(sessions: Sessions) -> None:
 
 def test_a_settled_block_stands_when_the_stream_is_cut_behind_it(sessions: Sessions) -> None:
     """Only what had not come whole is discarded; the CLI asks for the rest."""
-    story = sessions.join().ask(sim(thinking="hm hm", words=30, drop_after=10))
+    story = sessions.talk().ask(sim(thinking="hm hm", words=30, drop_after=10))
     assert_well_told(story)
     assert [d["block"] for d in story.of("discard")] == [1]
     assert (story.blocks[0], story.status, story.text) == ("hm hm", "completed", words(30).rstrip())
@@ -46,7 +46,7 @@ def test_a_settled_block_stands_when_the_stream_is_cut_behind_it(sessions: Sessi
 
 def test_an_answer_that_was_not_streamed_comes_as_its_block_alone(sessions: Sessions) -> None:
     """The CLI asks again without streaming when a stream ends in an error: the block carries the text."""
-    story = sessions.join().ask(f"count {sim(words=12, error_after=4)}")
+    story = sessions.talk().ask(f"count {sim(words=12, error_after=4)}")
     assert_well_told(story)
     assert story.of("discard") != []
     assert "".join(story.deltas) == words(4)
@@ -73,7 +73,7 @@ def test_a_refused_request_fails_its_turn_and_the_next_prompt_works(sessions: Se
 
 def test_prompts_behind_a_failed_one_are_answered(sessions: Sessions) -> None:
     """A failure ends one turn, not the queue."""
-    channel = sessions.join()
+    channel = sessions.talk()
     turns = [channel.submit(p) for p in (sim(status=400), "second", "third")]
     stories = [channel.story(turn) for turn in turns]
     assert [s.status for s in stories] == ["failed", "completed", "completed"]

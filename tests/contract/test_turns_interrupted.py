@@ -15,7 +15,7 @@ LONG = sim(words=2000, gap_ms=20)
 
 def test_an_interrupted_turn_keeps_its_partial_text(bridge: BridgeProcess, sessions: Sessions) -> None:
     """As deltas, as block, as the turn's text, and in the history."""
-    channel = sessions.join()
+    channel = sessions.talk()
     turn = channel.submit(f"count {LONG}")
     channel.wait("delta", count=5, turn=turn)
     assert channel.push("interrupt") == {"turn": turn}
@@ -32,7 +32,7 @@ def test_an_interrupted_turn_keeps_its_partial_text(bridge: BridgeProcess, sessi
 
 def test_the_prompt_after_an_interrupted_one_is_answered(sessions: Sessions) -> None:
     """In the same process, and for itself."""
-    channel = sessions.join()
+    channel = sessions.talk()
     turn = channel.submit(LONG)
     channel.wait("delta", turn=turn)
     channel.push("interrupt")
@@ -45,7 +45,7 @@ def test_the_prompt_after_an_interrupted_one_is_answered(sessions: Sessions) -> 
 
 def test_a_turn_is_interrupted_before_it_has_said_anything(sessions: Sessions) -> None:
     """While Claude has not begun to answer."""
-    channel = sessions.join()
+    channel = sessions.talk()
     channel.ask("warm up")
     turn = channel.submit(sim(first_ms=60_000, text="too late"))
     channel.wait("turn_started", turn=turn)
@@ -58,7 +58,7 @@ def test_a_turn_is_interrupted_before_it_has_said_anything(sessions: Sessions) -
 
 def test_an_interrupt_right_behind_its_prompt_ends_it(sessions: Sessions) -> None:
     """However quick: twelve times, because it used to be lost one time in three."""
-    channel = sessions.join()
+    channel = sessions.talk()
     channel.ask("warm up")
     for n in range(12):
         submit = channel.send("submit", {"prompt": f"{n} {sim(first_ms=60_000)}"})
@@ -70,7 +70,7 @@ def test_an_interrupt_right_behind_its_prompt_ends_it(sessions: Sessions) -> Non
 
 def test_queued_prompts_run_after_an_interrupt(sessions: Sessions) -> None:
     """Each as a turn of its own, in order."""
-    channel = sessions.join()
+    channel = sessions.talk()
     first = channel.submit(LONG)
     rest = [channel.submit(f"prompt {n}") for n in range(3)]
     channel.wait("delta", turn=first)
@@ -84,7 +84,7 @@ def test_queued_prompts_run_after_an_interrupt(sessions: Sessions) -> None:
 
 def test_interrupting_nothing_is_harmless(sessions: Sessions) -> None:
     """The reply says that there was nothing."""
-    channel = sessions.join()
+    channel = sessions.talk()
     channel.ask("hello")
     assert channel.push("interrupt") == {"turn": None}
     assert channel.ask("still there?").text == "You said: still there?"

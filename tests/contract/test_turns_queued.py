@@ -31,7 +31,7 @@ def test_fifty_prompts_at_once_are_fifty_turns_in_order(bridge: BridgeProcess, s
 
 def test_positions_count_what_is_before(sessions: Sessions) -> None:
     """The running turn included; `turn_queued` says the same."""
-    channel = sessions.join()
+    channel = sessions.talk()
     channel.ask("warm up")
     replies = [channel.push("submit", {"prompt": p}) for p in (HOLD, "one", "two")]
     assert [(r["status"], r["position"]) for r in replies] == [("running", 0), ("queued", 1), ("queued", 2)]
@@ -46,7 +46,7 @@ def test_positions_count_what_is_before(sessions: Sessions) -> None:
 
 def test_a_queued_turn_is_cancelled(bridge: BridgeProcess, sessions: Sessions) -> None:
     """It ends as such and never reaches Claude; those behind it move up."""
-    channel = sessions.join()
+    channel = sessions.talk()
     first, gone, last = (channel.submit(p) for p in (HOLD, "never to be seen", "last"))
     assert channel.push("cancel", {"turn": gone}) == {}
     assert channel.wait("turn_finished", turn=gone)["status"] == "cancelled"
@@ -59,7 +59,7 @@ def test_a_queued_turn_is_cancelled(bridge: BridgeProcess, sessions: Sessions) -
 
 def test_only_a_queued_turn_can_be_cancelled(sessions: Sessions) -> None:
     """A running one, a finished one and an invented one are refused."""
-    channel = sessions.join()
+    channel = sessions.talk()
     done = channel.submit("quick")
     channel.story(done)
     running = channel.submit(HOLD)

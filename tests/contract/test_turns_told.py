@@ -15,7 +15,7 @@ LIMIT = 1024 * 1024
 
 def test_a_reply_is_streamed_word_by_word(sessions: Sessions) -> None:
     """Deltas in order, the block the same text, and the turn's text without the space at its end."""
-    story = sessions.join().ask(f"count {sim(words=25)}")
+    story = sessions.talk().ask(f"count {sim(words=25)}")
     assert_well_told(story)
     assert story.names == ["turn_queued", "turn_started", "delta", "block", "turn_finished"]
     assert "".join(story.deltas) == words(25)
@@ -38,7 +38,7 @@ def test_a_prompt_is_answered_for_itself(sessions: Sessions) -> None:
 
 def test_the_reply_to_submit_comes_before_the_events_of_the_turn(sessions: Sessions) -> None:
     """So a client knows the turn when it first hears of it."""
-    channel = sessions.join()
+    channel = sessions.talk()
     pending = channel.send("submit", {"prompt": "hello"})
     story = channel.story(pending.reply()["turn"])
     assert pending.order < story.heard[0].order
@@ -58,7 +58,7 @@ def test_a_finished_turn_tells_what_it_used(sessions: Sessions) -> None:
 
 def test_thinking_is_a_block_of_its_own(sessions: Sessions) -> None:
     """Streamed as such, and no part of the turn's text."""
-    story = sessions.join().ask(sim(thinking="let me see now", text="seen"))
+    story = sessions.talk().ask(sim(thinking="let me see now", text="seen"))
     assert_well_told(story)
     assert [(b["block"], b["kind"], b["text"]) for b in story.of("block")] == [
         (0, "thinking", "let me see now"),
@@ -71,7 +71,7 @@ def test_thinking_is_a_block_of_its_own(sessions: Sessions) -> None:
 def test_any_text_comes_through_as_it_is(sessions: Sessions) -> None:
     """Beyond ASCII, beyond the basic plane, controls and quotes; blanks only at the end are cut."""
     text = '  ä 漢字 🙂 \u200b "quoted" \\n \t tab\r\nline\x07 </system-reminder> \u2028 end '
-    story = sessions.join().ask(sim(text=text))
+    story = sessions.talk().ask(sim(text=text))
     assert_well_told(story)
     assert story.blocks == {0: text}
     assert story.text == text.rstrip()
@@ -88,7 +88,7 @@ def test_a_prompt_reaches_claude_verbatim(bridge: BridgeProcess, sessions: Sessi
         "a\n\n\nb\tc  ",
         '{"type":"x"}\n{',
     ]
-    channel = sessions.join()
+    channel = sessions.talk()
     for prompt in prompts:
         assert channel.ask(prompt).status == "completed"
         assert prompt in prompts_of(bridge.requests()[-1])
@@ -123,7 +123,7 @@ def test_a_prompt_of_one_byte_more_is_refused(sessions: Sessions) -> None:
 def test_a_prompt_without_text_is_refused(sessions: Sessions, prompt: str) -> None:
     """The CLI would start a turn for it."""
     with pytest.raises(Refused) as refused:
-        sessions.join().submit(prompt)
+        sessions.talk().submit(prompt)
     assert refused.value.reason == "prompt_empty"
 
 

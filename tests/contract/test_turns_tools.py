@@ -29,7 +29,7 @@ def opened(channel: JsChannel, turn: str) -> Json:
 
 def test_an_allowed_tool_runs(sessions: Sessions, tmp_path: Path) -> None:
     """Asked, answered, run, and the reply goes on from its output."""
-    channel = sessions.join()
+    channel = sessions.talk()
     made = tmp_path / "made"
     turn = channel.submit(touching(made))
     request = opened(channel, turn)
@@ -50,7 +50,7 @@ def test_an_allowed_tool_runs(sessions: Sessions, tmp_path: Path) -> None:
 
 def test_a_denied_tool_does_not_run_and_the_turn_goes_on(sessions: Sessions, tmp_path: Path) -> None:
     """The refusal is the tool's result, with the reason that was given."""
-    channel = sessions.join()
+    channel = sessions.talk()
     turn = channel.submit(touching(tmp_path / "made"))
     request = opened(channel, turn)
     channel.push("answer", {"request": request["id"], "decision": "deny", "message": "not today"})
@@ -66,7 +66,7 @@ def test_a_denied_tool_does_not_run_and_the_turn_goes_on(sessions: Sessions, tmp
 
 def test_a_denial_may_end_the_turn(sessions: Sessions, tmp_path: Path) -> None:
     """With `interrupt` nothing more is said."""
-    channel = sessions.join()
+    channel = sessions.talk()
     turn = channel.submit(touching(tmp_path / "made"))
     channel.push("answer", {"request": opened(channel, turn)["id"], "decision": "deny", "interrupt": True})
     assert channel.story(turn).status == "interrupted"
@@ -75,7 +75,7 @@ def test_a_denial_may_end_the_turn(sessions: Sessions, tmp_path: Path) -> None:
 
 def test_an_answer_may_change_the_input(sessions: Sessions, tmp_path: Path) -> None:
     """What runs is what was allowed."""
-    channel = sessions.join()
+    channel = sessions.talk()
     turn = channel.submit(touching(tmp_path / "asked"))
     command = f"touch {tmp_path / 'given'}"
     answer = {"request": opened(channel, turn)["id"], "decision": "allow", "input": {"command": command}}
@@ -86,7 +86,7 @@ def test_an_answer_may_change_the_input(sessions: Sessions, tmp_path: Path) -> N
 
 def test_a_session_that_waits_for_an_answer_says_so(sessions: Sessions, tmp_path: Path) -> None:
     """To whoever was there, and to whoever joins: with the request itself."""
-    channel = sessions.join()
+    channel = sessions.talk()
     turn = channel.submit(touching(tmp_path / "made"))
     request = opened(channel, turn)
     channel.wait_session(state="waiting")
@@ -99,7 +99,7 @@ def test_a_session_that_waits_for_an_answer_says_so(sessions: Sessions, tmp_path
 
 def test_the_first_answer_wins(sessions: Sessions, tmp_path: Path) -> None:
     """A later one is told who was first, and with what; also when the turn is long over."""
-    channel = sessions.join()
+    channel = sessions.talk()
     turn = channel.submit(touching(tmp_path / "made"))
     request = opened(channel, turn)["id"]
     both = [channel.send("answer", {"request": request, "decision": d}) for d in ("deny", "allow")]
@@ -117,7 +117,7 @@ def test_the_first_answer_wins(sessions: Sessions, tmp_path: Path) -> None:
 
 def test_an_interrupt_withdraws_what_was_asked(sessions: Sessions, tmp_path: Path) -> None:
     """Nobody has to answer a question of a turn that is over."""
-    channel = sessions.join()
+    channel = sessions.talk()
     turn = channel.submit(touching(tmp_path / "made"))
     request = opened(channel, turn)["id"]
     assert channel.push("interrupt") == {"turn": turn}
@@ -132,7 +132,7 @@ def test_a_question_gets_its_answer(sessions: Sessions) -> None:
     """By `input.answers`, beside the question as it was asked."""
     options = [{"label": label, "description": label} for label in "AB"]
     question = {"question": "Which?", "header": "H", "multiSelect": False, "options": options}
-    channel = sessions.join()
+    channel = sessions.talk()
     turn = channel.submit(sim(tools=[["AskUserQuestion", {"questions": [question]}]], text="B it is"))
     request = opened(channel, turn)
     assert (request["kind"], request["input"]["questions"]) == ("question", [question])

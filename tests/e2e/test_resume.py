@@ -28,7 +28,7 @@ def rejoined(channel: JsChannel, times: int) -> None:
 @pytest.mark.parametrize("cut_at", ["turn_started", "delta", "block", "turn_finished"])
 def test_a_cut_anywhere_loses_nothing(sessions: Sessions, cut_at: str) -> None:
     """The story of the turn is the one that who stayed was told."""
-    channel = sessions.join(resume=True)
+    channel = sessions.talk(resume=True)
     stayed = sessions.look(channel)
     turn = channel.submit(f"count {sim(thinking='hm hm', words=100, gap_ms=2)}")
     channel.wait(cut_at, turn=turn)
@@ -73,7 +73,7 @@ def test_twenty_cuts_in_one_turn_lose_nothing(sessions: Sessions) -> None:
 
 def test_what_happened_while_away_is_told_on_return(sessions: Sessions) -> None:
     """Whole turns, asked for by others."""
-    channel = sessions.join(resume=True)
+    channel = sessions.talk(resume=True)
     other = sessions.look(channel)
     channel.ask("before")
     channel.socket.disconnect()
@@ -87,7 +87,7 @@ def test_what_happened_while_away_is_told_on_return(sessions: Sessions) -> None:
 
 def test_who_joins_in_mid_turn_gets_the_text_so_far(sessions: Sessions) -> None:
     """Snapshot and the events behind it make the whole, without a gap and without an overlap."""
-    channel = sessions.join()
+    channel = sessions.talk()
     turn = channel.submit(f"count {LONG}")
     late = []
     for place in (1, 20, 100):

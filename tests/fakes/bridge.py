@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -138,6 +139,12 @@ class BridgeProcess:
         command = ["tmux", "-L", self.tmux_socket, *words]
         return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=30, check=False)
 
+    def until_shown(self, name: str, text: str) -> None:
+        """Until a session's pane shows this to whoever is attached."""
+        deadline = time.monotonic() + END_S
+        while text not in (screen := self.tmux("capture-pane", "-p", "-t", f"=claude_{name}:").stdout):
+            assert time.monotonic() < deadline, f"the pane shows only: {screen.strip()}"
+
     def tmux_sessions(self) -> set[str]:
         return set(self.tmux("list-sessions", "-F", "#{session_name}").stdout.split())
 
@@ -244,6 +251,18 @@ class Sessions:
         """A new session, joined."""
         options = {"backend": self._backend, **start} if self._backend else start
         return self.socket.join(f"session:{self.name(word)}", {"start": options}, resume=resume)
+
+    def talk(self, *, resume: bool = False) -> JsChannel:
+        """The session that the tests of a file share, warm: for whatever leaves it as it was found. One that
+        a test has left in disorder is replaced."""
+        topic = f"session:shared-{self._backend or 'e2e'}"
+        start = {"backend": self._backend} if self._backend else {}
+        channel = self.socket.join(topic, {"start": start, "turns": 0}, resume=resume)
+        joined = channel.joined
+        if joined["open_turn"] or joined["queue"] or joined["session"]["state"] not in ("idle", "starting"):
+            self.socket.join("sessions").push("delete", {"name": topic.removeprefix("session:")})
+            channel = self.socket.join(topic, {"start": start}, resume=resume)
+        return channel
 
     def look(self, channel: JsChannel, **payload: Any) -> JsChannel:
         """The same session as another client sees it who joins now."""
