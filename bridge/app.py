@@ -33,7 +33,7 @@ from bridge import __version__
 from bridge.auth import ADMIN, Authenticator, Principal, made_token
 from bridge.clock import SystemClock
 from bridge.config import ClaudeConfig, Config
-from bridge.doctor import Program, find_claude, find_tmux
+from bridge.doctor import Program, examine, find_claude, find_tmux
 from bridge.errors import JournalError, SetupError, SupervisorFailed
 from bridge.events import Epoch, Event, SessionChanged, SessionDeleted, SessionName
 from bridge.hub import Hub, Topic
@@ -54,6 +54,9 @@ log = structlog.get_logger(__name__)
 SESSIONS_BUDGET = RestartBudget(limit=50, window=60)
 """Crashes of session tasks, all sessions together: a defect or a full disk shows as a flood; a single
 session that cannot go on must not take the others down."""
+
+BACKLOG = 1024
+"""Connections that may wait to be accepted: after a restart all clients come back at once."""
 
 
 def serve(config: Config) -> int:
@@ -117,7 +120,8 @@ class _TopicPublisher:
 
 class _Listener:
     """The address the bridge answers on. Bound first, so that a port in use is told before anything is
-    touched; served last, so that whoever connects finds every session."""
+    touched; served last, so that whoever connects finds every session. Between the two, who connects
+    waits and is not refused."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -131,6 +135,7 @@ class _Listener:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((server.host, server.port))
+            self._socket.listen(BACKLOG)
         except OSError as e:
             self._socket.close()
             raise SetupError(
@@ -145,7 +150,7 @@ class _Listener:
         runner = make_runner(app, self._config.server)
         await runner.setup()
         try:
-            await web.SockSite(runner, self._socket, backlog=1024).start()
+            await web.SockSite(runner, self._socket, backlog=BACKLOG).start()
             await asyncio.Event().wait()
         finally:
             await runner.cleanup()
@@ -254,6 +259,7 @@ class Bridge:
         async with asyncio.TaskGroup() as group:
             root = group.create_task(self._kept(), name="root")
             waiting = [group.create_task(e.wait()) for e in (self._stopping, hurry)]
+            login = group.create_task(self._look_at_login(), name="login")
             self._serving = True
             await asyncio.wait({root, waiting[0]}, return_when=asyncio.FIRST_COMPLETED)
             self._serving = False
@@ -267,10 +273,16 @@ class Bridge:
                 log.warning("hurried the stop")
                 root.cancel()
                 await asyncio.wait({root})
-            for task in waiting:
+            for task in (*waiting, login):
                 task.cancel()
         log.info("stopped; sessions go on")
         return 0 if self._stopping.is_set() else 1
+
+    async def _look_at_login(self) -> None:
+        """Say early what every prompt would say otherwise. Nobody waits for it."""
+        for found in await asyncio.to_thread(examine, self.config, os.environ, ["login"]):
+            if found.status != "ok":
+                log.warning("not logged in", said=found.said, remedy=found.remedy)
 
     async def _kept(self) -> None:
         with suppress(SupervisorFailed):  # logged where it failed, with what failed below it
