@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from inotify_simple import INotify, flags
 
 from bridge.config import TmuxConfig
 from bridge.errors import BackendError, TmuxError
@@ -361,6 +362,40 @@ async def test_a_conversation_that_claude_has_not_written_down_begins_again(rig:
     await rig.backend.send_prompt(turn, "now")
     ended = await rig.until(TurnEnded)
     assert (ended.status, text_of(rig)) == ("completed", "You said: now")
+
+
+async def test_a_prompt_is_answered_however_often_its_process_died_before_a_word(rig: Rig) -> None:
+    """Killed for the second time, the CLI takes its own "No response requested." for the answer."""
+    turn, prompt = new_turn(), sim(first_ms=3000, text="at last")
+    await rig.start()
+    for generation, kept in ((2, turn), (3, "No response requested.")):
+        await rig.backend.send_prompt(turn, prompt)
+        await until_kept(rig, kept)
+        assert rig.backend.pid is not None
+        os.kill(rig.backend.pid, signal.SIGKILL)
+        await rig.until(ProcessExited)
+        await rig.start(generation, resume=True)
+    await rig.backend.send_prompt(turn, prompt)
+    assert (await rig.until(TurnEnded)).error is None
+    assert text_of(rig) == "at last"
+    assert {seen.turn for seen in rig.all(PromptSeen)} == {turn}
+
+
+async def until_kept(rig: Rig, text: str) -> None:
+    """Until the CLI has written this into its own file of the conversation."""
+    news, folder = INotify(), rig.folder / "claude" / "projects"
+    folder.mkdir(parents=True, exist_ok=True)
+    news.add_watch(folder, flags.CREATE)
+    watched: set[Path] = set()
+    while True:
+        found = [*folder.glob("*"), *folder.glob("*/*.jsonl")]
+        for path in {*found} - watched:
+            news.add_watch(path, flags.CREATE | flags.MODIFY)
+            watched.add(path)
+        if any(text in path.read_text() for path in found if path.is_file()):
+            break
+        assert await asyncio.to_thread(news.read, WAIT_S * 1000), f"the CLI does not keep {text!r}"
+    news.close()
 
 
 async def test_waiting_for_an_answer_ends_with_the_process(rig: Rig) -> None:

@@ -33,7 +33,7 @@ from bridge.sessions.backends.base import Answer, Batch, Checkpoint, Launch, Liv
 from bridge.sessions.backends.link import STATUS_AGAIN_S, STATUS_TRIES, Link, exit_reason
 from bridge.sessions.backends.process import Process
 from bridge.sessions.backends.tail import CHUNK, FileWatch
-from bridge.sessions.claude import stdin
+from bridge.sessions.claude import stdin, transcript
 from bridge.sessions.claude.launch import (
     ERR,
     IN,
@@ -92,6 +92,7 @@ class HeadlessBackend:
         self._session = f"claude_{name}"
         self._folder = host.state_dir / "sessions" / name
         self._link: Link | None = None
+        self._conversation = ""
 
     @property
     def attach(self) -> str | None:
@@ -104,9 +105,9 @@ class HeadlessBackend:
     async def start(self, launch: Launch) -> None:
         claude = find_claude(self._host.claude, self._host.environ.get("PATH"))
         await self._end_whatever_runs(politely=False)
+        self._conversation = launch.conversation
         folder = self._folder / str(launch.generation)
-        env = environment(self._host.claude, self._host.environ)
-        resume = launch.options.resume is not None or _is_kept(launch.conversation, env)
+        resume = launch.options.resume is not None or self._transcript() is not None
         if launch.resume and not resume:
             log.warning("began the conversation afresh: Claude has kept nothing of it", session=self._name)
         start = Start(launch.conversation, resume, launch.options)
@@ -128,6 +129,7 @@ class HeadlessBackend:
         except TmuxError as e:
             log.warning("could not ask tmux", session=self._name, error=str(e))
             return Liveness.UNKNOWN
+        self._conversation = launch.conversation
         folder = self._folder / str(launch.generation)
         if checkpoint is not None and checkpoint.get("generation") != launch.generation:
             checkpoint = None  # another process's place: this one is read from its beginning
@@ -141,9 +143,11 @@ class HeadlessBackend:
 
     async def send_prompt(self, turn: TurnId, prompt: str) -> None:
         link = self._running()
+        # The first prompt may be one that a process before this one, or a bridge before this one, was sent.
+        identity: str = turn if link.prompted else await asyncio.to_thread(self._identity, turn)
         try:
             async with asyncio.timeout(self._host.claude.start_timeout_s):
-                await link.prompt(turn, prompt)
+                await link.prompt(turn, prompt, identity)
         except TimeoutError:
             limit = self._host.claude.start_timeout_s
             raise BackendError(f"claude did not read the prompt within {limit:g} s") from None
@@ -196,6 +200,22 @@ class HeadlessBackend:
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     # --- inside -----------------------------------------------------------------------------------------
+
+    def _transcript(self) -> Path | None:
+        """The CLI's own file of the conversation, where it has one. It refuses to resume one that it has not,
+        and to begin one that it has; it writes the first line some 0.2 s after the first prompt (2.1.330),
+        so that neither follows from what was sent."""
+        env = environment(self._host.claude, self._host.environ)
+        home = Path(env.get("CLAUDE_CONFIG_DIR") or Path(env.get("HOME", "/")) / ".claude")
+        return next(home.glob(f"projects/*/{glob.escape(self._conversation)}.jsonl"), None)
+
+    def _identity(self, turn: TurnId) -> str:
+        path = self._transcript()
+        try:
+            return turn if path is None else transcript.identity(path.read_bytes(), turn)
+        except OSError as e:
+            log.warning("could not read what Claude has kept", session=self._name, error=str(e))
+            return turn
 
     def _running(self) -> Link:
         if self._link is None or self._link.gone.done():
@@ -296,14 +316,6 @@ class HeadlessBackend:
         if said:
             mark = segment.checkpoint and {**segment.checkpoint, "generation": generation}
             self._sink(Batch(generation, said, mark))
-
-
-def _is_kept(conversation: str, env: Mapping[str, str]) -> bool:
-    """Whether the CLI has a transcript of this conversation. It refuses to resume one that it has not, and
-    to begin one that it has; it writes the first line some 0.2 s after the first prompt (2.1.330), so that
-    neither follows from what was sent."""
-    home = Path(env.get("CLAUDE_CONFIG_DIR") or Path(env.get("HOME", "/")) / ".claude")
-    return next(home.glob(f"projects/*/{glob.escape(conversation)}.jsonl"), None) is not None
 
 
 async def _within(seconds: float, done: asyncio.Future[None]) -> bool:

@@ -64,6 +64,8 @@ class Link:
         self.process = process
         self.stopping = False
         """Its end is wanted: no `ProcessExited` follows."""
+        self.prompted = False
+        """A prompt was sent through here: what is sent from now on is new to the CLI."""
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the process has ended and all it said has been handed over."""
         self._folder = folder
@@ -96,10 +98,12 @@ class Link:
     def writable(self) -> bool:
         return self._pipe.idle and not self._pipe.closed
 
-    async def prompt(self, turn: TurnId, text: str) -> None:
-        self._parser.expect(turn)
+    async def prompt(self, turn: TurnId, text: str, identity: str) -> None:
+        """`identity` is the prompt's id as the CLI is told it."""
+        self._parser.expect(turn, identity)
+        self.prompted = True
         self._pane.write(self._transcript.prompt(text))
-        await self._pipe.write(stdin.prompt(turn, text))
+        await self._pipe.write(stdin.prompt(identity, text))
 
     async def ask(self, subtype: str, **arguments: Any) -> ControlReply:
         """A control request and its answer. Raises `BackendError` where there is none in time, where the

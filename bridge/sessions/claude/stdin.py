@@ -10,16 +10,16 @@ from typing import Any
 
 import orjson
 
-from bridge.events import RequestId, TurnId
+from bridge.events import RequestId
 
 Json = dict[str, Any]
 
 
-def prompt(turn: TurnId, text: str) -> bytes:
+def prompt(identity: str, text: str) -> bytes:
     """Verbatim: `client_composed` keeps the CLI from reading `/…` or `@…` out of it. The CLI runs one
     `uuid` once, however often it is sent, also over `--resume`."""
     message = {"role": "user", "content": text}
-    return _line({"type": "user", "message": message, "uuid": turn, "client_composed": True})
+    return _line({"type": "user", "message": message, "uuid": identity, "client_composed": True})
 
 
 def control(request: str, subtype: str, **arguments: Any) -> bytes:

@@ -95,6 +95,7 @@ class StreamParser:
         state: Json = checkpoint.get("parser", {})
         self._blocks = Blocks(state.get("blocks"))
         self._expected: str | None = state.get("expected")
+        self._identity: str | None = state.get("identity", self._expected)
         self._seen: bool = state.get("seen", False)
         self._typed: bool = state.get("typed", False)
         self._active: bool = state.get("active", False)
@@ -112,6 +113,7 @@ class StreamParser:
             "parser": {
                 "blocks": self._blocks.export(),
                 "expected": self._expected,
+                "identity": self._identity,
                 "seen": self._seen,
                 "typed": self._typed,
                 "active": self._active,
@@ -121,10 +123,12 @@ class StreamParser:
             },
         }
 
-    def expect(self, turn: TurnId) -> None:
-        """This prompt is being sent: from now on a turn is open, and its end is this prompt's."""
-        if turn != self._expected:
-            self._expected, self._seen = turn, False
+    def expect(self, turn: TurnId, identity: str | None = None) -> None:
+        """This prompt is being sent: from now on a turn is open, and its end is this prompt's. `identity` is
+        its id as the CLI is told it, where that is not the turn's."""
+        known_as = identity or turn
+        if (turn, known_as) != (self._expected, self._identity):
+            self._expected, self._identity, self._seen = turn, known_as, False
 
     def feed(self, data: bytes) -> list[Segment]:
         """Take in what was read next."""
@@ -236,7 +240,7 @@ class StreamParser:
 
     def _user(self, frame: Json, parent: Parent) -> Sequence[Item]:
         if frame.get("isReplay"):
-            return self._acknowledged(frame["uuid"]) if frame.get("uuid") == self._expected else ()
+            return self._acknowledged(frame["uuid"]) if frame.get("uuid") == self._identity else ()
         content = frame["message"].get("content")
         if not self._open or not isinstance(content, list):
             return ()
@@ -280,11 +284,12 @@ class StreamParser:
         return [*items, *self._acknowledged(prompt)]
 
     def _acknowledged(self, prompt: str) -> Sequence[Item]:
-        if prompt == self._expected:
-            if self._seen:
-                return ()
-            self._seen = True
-        return (PromptSeen(TurnId(prompt)),)
+        if prompt != self._identity or self._expected is None:
+            return (PromptSeen(TurnId(prompt)),)
+        if self._seen:
+            return ()
+        self._seen = True
+        return (PromptSeen(TurnId(self._expected)),)
 
     def _system(self, frame: Json) -> Sequence[Item]:
         match frame.get("subtype"):
@@ -320,7 +325,7 @@ class StreamParser:
         return [ConversationNamed(conversation)]
 
     def _state(self, state: str) -> Sequence[Item]:
-        was_idle, self._running = self._running is False, state != "idle"
+        was_idle, self._running = not self._running, state != "idle"
         if state != "idle":
             return self._release()
         if self._held is None and self._seen and was_idle:
@@ -332,7 +337,7 @@ class StreamParser:
     def _result(self, frame: Json) -> Sequence[Item]:
         items = self._named(frame)
         uuids = [frame.get("user_message_uuid"), *(frame.get("user_message_uuids") or ())]
-        unasked = bool(frame.get("origin")) and self._expected is not None and self._expected not in uuids
+        unasked = bool(frame.get("origin")) and self._identity is not None and self._identity not in uuids
         if not self._open or unasked:
             # Unasked: Claude went on by itself just before it read our prompt, whose answer is to come.
             return items + self._blocks.drop_all()
@@ -358,7 +363,7 @@ class StreamParser:
             return []
         held, self._held = self._held, None
         self._blocks = Blocks()
-        self._expected, self._error = None, None
+        self._expected = self._identity = self._error = None
         self._seen = self._typed = self._active = False
         return [held]
 

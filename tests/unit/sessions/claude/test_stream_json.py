@@ -243,6 +243,31 @@ def test_a_prompt_that_was_answered_before_ends_as_such() -> None:
     assert found[1].error.code == "already_answered"
 
 
+def test_a_prompt_that_is_dropped_by_a_process_that_never_ran_ends_as_such() -> None:
+    """One that was resumed, and has said nothing of its state before: the session must not wait for ever."""
+    parser = StreamParser()
+    parser.expect(TurnId("t1"))
+    replay = {"type": "user", "isReplay": True, "uuid": "t1", "message": {"content": "hi"}}
+    completed = {"type": "command_lifecycle", "command_uuid": "t1", "state": "completed"}
+    found = said(replay, completed, IDLE, parser=parser)
+    assert found[0] == PromptSeen(TurnId("t1"))
+    assert isinstance(found[1], TurnEnded)
+    assert found[1].error is not None
+    assert found[1].error.code == "already_answered"
+
+
+def test_a_prompt_may_go_under_another_id_than_its_turns() -> None:
+    """The CLI speaks of that id, the signals of the turn; a parser that goes on from here knows both."""
+    parser = StreamParser()
+    parser.expect(TurnId("t1"), "other")
+    parser = StreamParser(parser.checkpoint())
+    assert said(RUNNING, queued("other"), parser=parser) == [PromptSeen(TurnId("t1"))]
+    parser = StreamParser(parser.checkpoint())
+    assert said(message(), result(), IDLE, parser=parser)[-1] == TurnEnded("completed", "")
+    parser.expect(TurnId("t2"))
+    assert PromptSeen(TurnId("t2")) in said(RUNNING, queued("t2"), parser=parser)
+
+
 def test_sending_the_same_prompt_again_while_it_runs_changes_nothing() -> None:
     """An adopting bridge does so where it is not sure."""
     parser = StreamParser()

@@ -1,0 +1,75 @@
+"""What Claude Code keeps of a conversation, read for one question: under which id will it run a prompt? Pure.
+
+It runs each id once: a prompt that was answered is dropped when it comes again, over `--resume` too, and
+one that was not is run. But a conversation that broke off behind a prompt is resumed with an answer of
+the CLI's own, "No response requested.", which it writes down when the prompt comes again. Killed for the
+second time before the model has said a word, it takes that for the answer, and drops the prompt for good
+(2.1.330). Such a prompt has to come under another id.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import orjson
+
+from bridge.events import TurnId
+
+OWN_WORDS = "<synthetic>"
+"""The `model` of what the CLI says by itself."""
+
+MOST = 1000
+"""Ids of one prompt: each takes a process that was killed at the wrong moment."""
+
+
+def identity(transcript: bytes, turn: TurnId) -> str:
+    """The first of the prompt's ids that is not used up. The same as long as the CLI can still be working
+    on it, so that it does not run twice; and where the model has answered one, that one, which the CLI
+    will drop."""
+    used = _used_up(transcript, turn)
+    return next(own for own in (_nth(turn, n) for n in range(MOST)) if own not in used)
+
+
+def _nth(turn: TurnId, n: int) -> str:
+    return turn if n == 0 else str(uuid.uuid5(uuid.NAMESPACE_OID, f"{turn} {n}"))
+
+
+def _used_up(transcript: bytes, turn: TurnId) -> set[str]:
+    """Ids behind which stand the CLI's own words and none of the model's."""
+    if turn.encode() not in transcript:
+        return set()
+    prompt_of: dict[str, str] = {}
+    filled: set[str] = set()
+    answered: set[str] = set()
+    for line in transcript.split(b"\n"):
+        entry = _entry(line)
+        own = entry.get("uuid")
+        if not isinstance(own, str):
+            continue
+        message = entry.get("message")
+        message = message if isinstance(message, dict) else {}
+        prompt = prompt_of.get(str(entry.get("parentUuid")))
+        if entry.get("type") == "user" and not _is_tool_result(message):
+            prompt = own
+        if prompt is None:
+            continue
+        prompt_of[own] = prompt
+        if entry.get("type") == "assistant":
+            (filled if message.get("model") == OWN_WORDS else answered).add(prompt)
+    return filled - answered
+
+
+def _entry(line: bytes) -> dict[str, Any]:
+    try:
+        entry = orjson.loads(line)
+    except orjson.JSONDecodeError:  # an empty one, or half of one: its writer was killed
+        return {}
+    return entry if isinstance(entry, dict) else {}
+
+
+def _is_tool_result(message: dict[str, Any]) -> bool:
+    content = message.get("content")
+    return isinstance(content, list) and any(
+        isinstance(block, dict) and block.get("type") == "tool_result" for block in content
+    )
