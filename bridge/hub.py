@@ -15,7 +15,7 @@ from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
-from bridge.events import DeltaAdded, Epoch, Event, Seq
+from bridge.events import BlockKind, DeltaAdded, Epoch, Event, Seq, TurnId
 
 Encoder = Callable[[str, int, int, float, Event], bytes]
 """(topic, first_seq, seq, at, event) -> one complete unit of a wire format, a whole WebSocket frame
@@ -65,49 +65,49 @@ class Subscriber(Protocol):
         ...
 
 
-class _Entry:
-    """One event of the ring, with what it was encoded to, by the index of the format."""
+_Delta = tuple[TurnId, int, BlockKind, str, str | None]
+"""A delta's fields, in their order."""
 
-    __slots__ = ("at", "event", "frames", "pos", "weight")
+_Entry = tuple[int, float, Event | _Delta, int]
+"""One event of the ring: position, time, the event, its weight without what it was encoded to.
 
-    def __init__(self, pos: int, at: float, event: Event) -> None:
-        self.pos = pos
-        self.at = at
-        self.event = event
-        self.frames: list[bytes | None] | None = None
-        self.weight = ENTRY_BYTES + (len(event.text) if type(event) is DeltaAdded else _text_size(event))
+Deltas are most of what a ring holds, and nothing of theirs is an object that the garbage collector
+follows: it lets go of plain tuples of strings and numbers when it first meets them. As objects, the rings
+of twenty sessions, when full, made it stop the bridge for a fifth of a second again and again.
+"""
 
 
 class _Run:
-    """What one frame will say: one entry, or adjacent deltas of one block as one."""
+    """What one frame will say: one entry, or adjacent deltas of one block as one.
 
-    __slots__ = ("chars", "first", "last", "texts")
+    `frame` is what the first entry was encoded to, kept where the ring has let it go.
+    """
 
-    def __init__(self, entry: _Entry) -> None:
+    __slots__ = ("chars", "first", "frame", "last", "texts", "weight")
+
+    def __init__(self, entry: _Entry, frame: bytes | None = None) -> None:
         self.first = self.last = entry
+        self.frame = frame
         self.texts: list[str] | None = None
-        self.chars = 0
-        event = entry.event
-        if type(event) is DeltaAdded:
-            self.chars = len(event.text)
+        event = entry[2]
+        self.chars = len(event[3]) if type(event) is tuple else 0
+        self.weight = entry[3] + (len(frame) if frame is not None else 0)
 
     def take(self, entry: _Entry) -> bool:
         """Merge this next entry into the run, if it goes on with the same block."""
-        a, b = self.first.event, entry.event
-        if type(a) is not DeltaAdded or type(b) is not DeltaAdded or self.chars >= MERGE_CHARS:
+        a, b = self.first[2], entry[2]
+        if type(a) is not tuple or type(b) is not tuple or self.chars >= MERGE_CHARS:
             return False
-        if a.turn != b.turn or a.block != b.block or a.kind != b.kind or a.parent != b.parent:
+        if a[:3] != b[:3] or a[4] != b[4]:
             return False
         if self.texts is None:
-            self.texts = [a.text]
-        self.texts.append(b.text)
-        self.chars += len(b.text)
+            self.texts = [a[3]]
+        self.texts.append(b[3])
+        self.frame = None
+        self.chars += len(b[3])
+        self.weight = ENTRY_BYTES + self.chars
         self.last = entry
         return True
-
-    @property
-    def weight(self) -> int:
-        return ENTRY_BYTES + self.chars if self.texts is not None else self.first.weight
 
 
 class Hub:
@@ -184,6 +184,8 @@ class Topic:
         self._mark = 0  # head at the flush before the latest one: who stands there is up to date
         self._flushed = 0  # head at the latest flush
         self._entries: list[_Entry] = []
+        # By format, where anybody had need of it: what each entry was encoded to.
+        self._frames: list[list[bytes | None] | None] = [None] * len(hub._encoders)
         self._bytes = 0
         self._touched = False
         self._subs: dict[Subscription, None] = {}
@@ -201,9 +203,17 @@ class Topic:
     def publish(self, at: float, event: Event) -> None:
         """Give the event the next number; it goes out at the end of this tick. Never waits."""
         self._head += 1
-        entry = _Entry(self._head, at, event)
-        self._entries.append(entry)
-        self._bytes += entry.weight
+        if type(event) is DeltaAdded:
+            weight = ENTRY_BYTES + len(event.text)
+            delta = (event.turn, event.block, event.kind, event.text, event.parent)
+            self._entries.append((self._head, at, delta, weight))
+        else:
+            weight = ENTRY_BYTES + _text_size(event)
+            self._entries.append((self._head, at, event, weight))
+        for frames in self._frames:
+            if frames is not None:
+                frames.append(None)
+        self._bytes += weight
         self._touch()
 
     def subscribe(
@@ -252,42 +262,55 @@ class Topic:
         entries = self._entries
         count, held = 0, len(entries)
         while count < held and (held - count > limits.ring_events or self._bytes > limits.ring_bytes):
-            self._bytes -= entries[count].weight
+            self._bytes -= entries[count][3]
+            for frames in self._frames:
+                if frames is not None and (frame := frames[count]) is not None:
+                    self._bytes -= len(frame)
             count += 1
         if not count:
             return
         base = self._base + count
         overflowed = [s for s in self._subs if s._cursor < base and not s._keep_until(base)]
         del entries[:count]
+        for frames in self._frames:
+            if frames is not None:
+                del frames[:count]
         self._base = base
         for subscription in overflowed:
             subscription.close()
             subscription.subscriber.overflowed(subscription)
 
-    def _frame(self, entry: _Entry, fmt: int) -> bytes:
-        frames = entry.frames
+    def _encoded(self, fmt: int, index: int) -> bytes:
+        """An entry of the ring as a frame, made once."""
+        frames = self._frames[fmt]
         if frames is None:
-            frames = entry.frames = [None] * len(self._chunks)
-        frame = frames[fmt]
+            frames = self._frames[fmt] = [None] * len(self._entries)
+        frame = frames[index]
         if frame is None:
-            seq = entry.pos if self.numbered else 0
-            frame = frames[fmt] = self._hub._encoders[fmt](self.name, seq, seq, entry.at, entry.event)
-            if entry.pos > self._base:  # else the ring has let it go; a laggard alone holds it
-                entry.weight += len(frame)
-                self._bytes += len(frame)
+            frame = frames[index] = self._encode(fmt, self._entries[index])
+            self._bytes += len(frame)
         return frame
 
-    def _encode(self, run: _Run, fmt: int) -> bytes:
+    def _encode(self, fmt: int, entry: _Entry) -> bytes:
+        pos, at, event, _ = entry
+        seq = pos if self.numbered else 0
+        said = DeltaAdded(*event) if isinstance(event, tuple) else event
+        return self._hub._encoders[fmt](self.name, seq, seq, at, said)
+
+    def _encode_run(self, fmt: int, run: _Run) -> bytes:
+        first, last = run.first, run.last
         if run.texts is None:
-            return self._frame(run.first, fmt)
-        event = run.first.event
-        assert type(event) is DeltaAdded, "only deltas are merged"
-        merged = replace(event, text="".join(run.texts))
-        return self._hub._encoders[fmt](self.name, run.first.pos, run.last.pos, run.last.at, merged)
+            index = first[0] - self._base - 1
+            return run.frame or (self._encoded(fmt, index) if index >= 0 else self._encode(fmt, first))
+        event = first[2]
+        assert type(event) is tuple, "only deltas are merged"
+        merged = replace(DeltaAdded(*event), text="".join(run.texts))
+        return self._hub._encoders[fmt](self.name, first[0], last[0], last[1], merged)
 
     def _chunk(self, cursor: int, fmt: int) -> bytes:
         """Everything after the cursor as it stands, made once for all who stand there."""
-        data = b"".join([self._frame(entry, fmt) for entry in self._entries[cursor - self._base :]])
+        new = range(cursor - self._base, len(self._entries))
+        data = b"".join([self._encoded(fmt, index) for index in new])
         self._chunks[fmt] = (cursor, self._head, data)
         return data
 
@@ -296,7 +319,7 @@ class Topic:
         entries = self._entries
         index = cursor - self._base
         run = _Run(entries[index])
-        if self.numbered and run.first.pos > replay_end:
+        if self.numbered and run.first[0] > replay_end:
             index += 1
             while index < len(entries) and run.take(entries[index]):
                 index += 1
@@ -369,10 +392,10 @@ class Subscription:
                     self._backlog = None
             elif self._cursor < topic._head:
                 run = topic._run_after(self._cursor, self._replay_end)
-                self._cursor = run.last.pos
+                self._cursor = run.last[0]
             else:
                 break
-            frames.append(topic._encode(run, self._fmt))
+            frames.append(topic._encode_run(self._fmt, run))
             size += len(frames[-1])
         if self._backlog is None and self._cursor >= topic._head:
             self.pending = False
@@ -383,13 +406,15 @@ class Subscription:
         """Keep what the ring is about to let go; False where that is more than a client may lag."""
         topic = self.topic
         backlog = self._backlog if self._backlog is not None else deque[_Run]()
-        for entry in topic._entries[self._cursor - topic._base : base - topic._base]:
+        held = topic._frames[self._fmt]
+        for index in range(self._cursor - topic._base, base - topic._base):
+            entry = topic._entries[index]
             last = backlog[-1] if backlog and topic.numbered else None
             before = last.weight if last else 0
-            if last and last.first.pos > self._replay_end and last.take(entry):
+            if last and last.first[0] > self._replay_end and last.take(entry):
                 self._backlog_bytes += last.weight - before
             else:
-                backlog.append(_Run(entry))
+                backlog.append(_Run(entry, held[index] if held is not None else None))
                 self._backlog_bytes += backlog[-1].weight
         self._backlog = backlog
         self._cursor = base

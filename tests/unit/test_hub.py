@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -194,6 +195,22 @@ def test_the_ring_is_bounded_by_bytes_as_well() -> None:
     bench.loop.tick()
     assert topic.subscribe(Reader(), (EPOCH, Seq(99)))[1] is True
     assert topic.subscribe(Reader(), (EPOCH, Seq(80)))[1] is False
+
+
+def test_the_collector_has_nothing_to_do_with_the_deltas_of_a_ring() -> None:
+    """Full rings of objects would make it stop the bridge for tenths of a second."""
+    bench = Bench(ring_events=10_000)
+    topic = bench.hub.topic("a")
+    bench.reader(topic)
+    gc.collect()
+    before = len(gc.get_objects())
+    for i in range(5000):
+        topic.publish(1.0, delta(f"text {i}"))
+        bench.loop.tick()
+    assert topic.subscribe(Reader(), (EPOCH, Seq(1)))[1] is True
+    gc.collect()
+    gc.collect()  # a tuple within a tuple is let go of first
+    assert len(gc.get_objects()) - before < 1000
 
 
 def test_adjacent_deltas_of_one_block_are_merged_for_who_lags() -> None:
