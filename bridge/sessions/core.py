@@ -479,7 +479,7 @@ class SessionCore:
         else:
             out = list[Output](self.requests.withdraw_all())
             if self.open is not None:
-                self._open_phase = "sending"
+                out += self._turn_to("sending")
         self.facts.reason = s.reason
         return [*out, *self._to(Phase.RESTARTING, "process_exit", at), PlanRestart(s.reason)]
 

@@ -256,6 +256,15 @@ def test_a_turn_that_never_became_active_is_sent_again_under_its_id_after_a_cras
     assert of(SendPrompt, core.observe(ProcessReady(), 6.0)) == [SendPrompt(TurnId("t1"), "hi")]
 
 
+def test_that_a_turn_is_to_be_sent_again_is_journaled_with_the_crash() -> None:
+    """Else a bridge that comes back now would take the word of a dead process for that of the next one."""
+    core = ready()
+    submit(core, "t1")
+    core.observe(PromptSeen(TurnId("t1")), 3.0)
+    [advanced] = of(TurnAdvanced, core.observe(ProcessExited(-9, "killed"), 4.0))
+    assert (advanced.turn.id, advanced.phase) == ("t1", "sending")
+
+
 def test_a_turn_with_activity_is_unknown_after_a_crash_and_never_sent_again() -> None:
     """Tools may have run; its partial text is kept."""
     core = ready()
