@@ -1,3 +1,10 @@
 """Fixtures that every test may use live in `tests/fakes`; this file only names them."""
 
+import signal
+
 pytest_plugins = ("tests.fakes.phoenix_js", "tests.fakes.bridge", "tests.fakes.simulator")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it puts into the background with Ctrl-C ignored, and every child would inherit
+    # that; tests press Ctrl-C on their children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
