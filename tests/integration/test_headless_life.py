@@ -236,15 +236,41 @@ async def test_what_a_process_said_before_it_died_is_not_lost(rig: Rig) -> None:
     await left_in_the_middle(rig)
     (pane,) = await rig.tmux.panes()
     os.kill(pane.pid, signal.SIGKILL)
-    async with asyncio.timeout(WAIT_S):
-        while not (await rig.tmux.panes())[0].dead:
-            pass
+    await until_dead(rig)
     del rig.signals[:]
     assert await rig.adopt(None) is Liveness.GONE
     partial = "".join(s.text for s in rig.all(TextArrived))
     assert partial
     assert words(100).startswith(partial)
     assert rig.all(ProcessExited) == []
+
+
+async def until_dead(rig: Rig) -> None:
+    """Until tmux has heard of the process's death."""
+    async with asyncio.timeout(WAIT_S):
+        while not (await rig.tmux.panes())[0].dead:
+            pass
+
+
+@pytest.mark.parametrize("watched", [True, False], ids=["under a bridge", "while no bridge ran"])
+async def test_what_a_process_said_before_it_died_is_said_once(rig: Rig, watched: bool) -> None:
+    """A bridge that comes next, before there is another process, does not take it for a turn of its own."""
+    await rig.start()
+    await rig.send(sim(words=500, gap_ms=20))
+    await rig.until(TextArrived)
+    assert rig.backend.pid is not None
+    if watched:
+        os.kill(rig.backend.pid, signal.SIGKILL)
+        await rig.until(ProcessExited)
+    else:
+        pid, checkpoint = rig.backend.pid, rig.checkpoint
+        await rig.backend.detach()
+        os.kill(pid, signal.SIGKILL)
+        await until_dead(rig)
+        assert await rig.adopt(checkpoint) is Liveness.GONE
+    del rig.signals[:]
+    assert await rig.adopt(rig.checkpoint) is Liveness.GONE
+    assert rig.signals == []
 
 
 async def test_a_session_that_is_nowhere_is_gone(rig: Rig) -> None:

@@ -309,11 +309,12 @@ class HeadlessBackend:
                 for segment in parser.feed(data):
                     self._say(generation, segment)
                 await asyncio.sleep(0)
-        self._say(generation, Segment(parser.end(), None))
+        # The checkpoint goes to disk with what becomes of the turn, which follows at once.
+        self._say(generation, Segment(parser.end(), parser.finish()))
 
     def _say(self, generation: int, segment: Segment) -> None:
         said = tuple(i for i in segment.items if not isinstance(i, ControlReply | ControlAsked))
-        if said:
+        if said or segment.checkpoint is not None:
             mark = segment.checkpoint and {**segment.checkpoint, "generation": generation}
             self._sink(Batch(generation, said, mark))
 

@@ -240,7 +240,10 @@ class Link:
             return
         code = pane.exit_code if pane is not None else None
         if not self.stopping:
-            self.emit(ProcessExited(code, self._why or exit_reason(self._folder, code)))
+            exited = ProcessExited(code, self._why or exit_reason(self._folder, code))
+            # What it said has been taken in with this; read again, it would be a turn that nobody asked for.
+            end = {**self._parser.finish(), "generation": self.generation}
+            self._sink(Batch(self.generation, (exited,), end))
             self.note("the process has ended")
         self._finished()
 

@@ -159,6 +159,10 @@ class StreamParser:
         """The process is gone, and all it said has been fed: an end that was held back counts now."""
         return tuple(self._release())
 
+    def finish(self) -> Json:
+        """The checkpoint behind everything, half a line included: nothing of this is to be read again."""
+        return {"offset": self.offset + sum(map(len, self._half)), "parser": {}}
+
     # --- one line ---------------------------------------------------------------------------------------
 
     def _line(self, line: bytes) -> Sequence[Item]:
