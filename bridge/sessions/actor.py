@@ -326,12 +326,13 @@ class Actor:
         def configured(at: float) -> list[Output]:
             return self.core.configure(model, mode, at)
 
-        if self.core.phase not in (Phase.IDLE, Phase.BUSY):
+        if self.core.phase in (Phase.STOPPED, Phase.FAILED):
             await self._apply(configured(now), done=done, reply={})
             return
 
         def sent(result: Outcome) -> None:
-            if result is None:
+            # Where there is no process yet, or none any more, the next one is started with it.
+            if result is None or self.core.phase not in (Phase.IDLE, Phase.BUSY):
                 self._mailbox.put_nowait(_Change(configured, done, {}))
             else:
                 done(InvalidPayload("", f"Claude refused the change: {result}"))

@@ -223,7 +223,7 @@ class SessionCore:
         return {"turn": turn, "status": status, "position": position}, out
 
     def interrupt(self) -> tuple[dict[str, Any], list[Output]]:
-        if self.phase is not Phase.BUSY or self.open is None:
+        if self.phase not in (Phase.BUSY, Phase.UNKNOWN) or self.open is None:
             return {"turn": None}, []
         return {"turn": self.open.id}, [SendInterrupt()]
 
@@ -505,7 +505,8 @@ class SessionCore:
         self.open = None
         self.facts.turns -= 1
         self.queue.appendleft(turn)
-        return [TurnAdvanced(turn, "queued")]
+        queued = TurnQueued(turn.id, turn.key, turn.prompt, turn.author, position=0)
+        return [TurnAdvanced(turn, "queued"), queued]
 
     def _close_turn(self, turn: Turn) -> list[Output]:
         self.open = None

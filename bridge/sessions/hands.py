@@ -63,11 +63,19 @@ class Hands:
         self._put(_Job("delete", remove, finished))
 
     async def adopt(self, launch: Launch, checkpoint: Checkpoint | None) -> Liveness:
-        try:
-            return await self._backend.adopt(launch, checkpoint)
-        except (BackendError, TmuxError) as e:
-            log.warning("could not ask about the process", session=launch.name, error=str(e))
-            return Liveness.UNKNOWN
+        """Before anything that waits, so that what is asked for meanwhile finds the process; UNKNOWN where
+        there was no answer, or a stop or start came first."""
+        found = Liveness.UNKNOWN
+        done = asyncio.Event()
+
+        async def look() -> None:
+            nonlocal found
+            found = await self._backend.adopt(launch, checkpoint)
+
+        self._jobs.appendleft(_Job("adopt", look, lambda _: done.set()))
+        self._wake.set()
+        await done.wait()
+        return found
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:

@@ -86,6 +86,18 @@ def test_a_model_is_asked_for_and_changed(bridge: BridgeProcess, sessions: Sessi
     assert sessions.look(channel).joined["session"]["model"].startswith("claude-sonnet-4-5")
 
 
+def test_what_is_configured_before_the_process_is_up_counts(
+    bridge: BridgeProcess, sessions: Sessions
+) -> None:
+    """From the first prompt on."""
+    channel = sessions.join(model="claude-haiku-4-5")
+    pending = channel.send("configure", {"model": "claude-sonnet-4-5"})
+    turn = channel.submit("configured early")
+    assert pending.reply() == {}
+    channel.story(turn)
+    assert bridge.requests("configured early")[0]["model"].startswith("claude-sonnet-4-5")
+
+
 def test_a_permission_mode_is_changed(sessions: Sessions) -> None:
     """`acceptEdits` lets a file be written that had to be asked for before."""
     channel = sessions.join()
