@@ -188,7 +188,9 @@ class Watcher:
                 self.session = payload["session"]
                 self.states.append(payload["session"])
             case "turn_queued":
-                assert turn is None, f"queued twice: {payload}"
+                if turn is not None:  # put back, because nothing could run it
+                    assert turn.status == "running", f"queued while {turn.status}: {payload}"
+                    assert not turn.previews, f"queued with text: {payload}"
                 self.turns[payload["turn"]] = View("queued", payload["prompt"], payload["key"])
             case "turn_started":
                 if turn is None:

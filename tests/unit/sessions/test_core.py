@@ -297,8 +297,9 @@ def test_giving_up_puts_a_turn_that_was_not_begun_back_in_front() -> None:
     submit(core, "t1")
     submit(core, "t2")
     core.observe(ProcessExited(1, "bad"), 3.0)
-    core.give_up("bad", 4.0)
+    out = core.give_up("bad", 4.0)
     assert core.state == "failed"
+    assert of(TurnQueued, out) == [TurnQueued(TurnId("t1"), None, "hi", "ann", 0)], "viewers know it too"
     assert [t.id for t in core.queue] == ["t1", "t2"]
     core.start(5.0)
     assert [p.turn for p in of(SendPrompt, core.observe(ProcessReady(), 6.0))] == ["t1"]

@@ -49,7 +49,10 @@ class AnySession(RuleBasedStateMachine):
         for o in out:
             match o:
                 case TurnQueued(turn=turn):
-                    self.accepted.append(turn)
+                    if turn in self.accepted:
+                        assert turn not in self.active, "waits again after upstream activity"
+                    else:
+                        self.accepted.append(turn)
                 case TurnStarted(turn=turn, source="client"):
                     if turn not in self.started:
                         self.started.append(turn)
