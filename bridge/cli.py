@@ -452,8 +452,11 @@ def main(arguments: list[str] | None = None) -> int:
         return e.exit_code
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read us has enough. Nothing more may be flushed into the pipe at exit.
+    except (BrokenPipeError, SystemExit) as e:
+        # Whoever read us has enough; typer and rich make an exit with status 1 of it.
+        if not isinstance(e, BrokenPipeError) and not isinstance(e.__context__, BrokenPipeError):
+            raise
+        # Nothing more may be flushed into the pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except Exception as e:
