@@ -125,11 +125,13 @@ class Actor:
         self._budget = budget
         self._keeper = keeper
         self._mailbox: asyncio.Queue[_Call | _Change | Batch] = asyncio.Queue()
-        self._hands = Hands(backend, self._effect_done)
+        self._hands = Hands(backend)
         self._settled = asyncio.Event()
         self._onlookers = 0
         self._deleted: Done | None = None
         self._ended = False
+        self._mourned = -1
+        """The generation for which a restart was last planned."""
         self._turns_cache: tuple[int, int, tuple[Turn, ...]] | None = None
 
     # --- what others may call -----------------------------------------------------------------------
@@ -381,7 +383,7 @@ class Actor:
             case PlanRestart(why=why):
                 self._plan_restart(why)
             case StartProcess(resume=resume):
-                self._hands.start(self._launch(resume), self._started)
+                self._hands.start(self._launch(resume), self._started())
             case StopProcess():
                 self._hands.stop(self._then(waiting))
             case SendAnswer():
@@ -390,7 +392,7 @@ class Actor:
                 if isinstance(o, Event):
                     self._publisher.publish(now, o)
                 else:
-                    self._hands.do(o)
+                    self._hands.do(o, self._effect_done(o))
 
     def _new_generation(self) -> None:
         """Named and on disk before the process is there: an adoption looks for this number."""
@@ -434,34 +436,50 @@ class Actor:
 
         return sent
 
-    def _started(self, result: Outcome) -> None:
-        self.core.facts.attach = self._backend.attach
-        if result is not None:
-            self._lost(ProcessExited(None, str(result)))
+    def _started(self) -> Callable[[Outcome], None]:
+        generation = self.core.facts.generation
 
-    def _effect_done(self, effect: object, result: Outcome) -> None:
-        """The common ending of effects nobody waits for."""
-        if isinstance(effect, SendPrompt):
+        def started(result: Outcome) -> None:
+            self.core.facts.attach = self._backend.attach
+            if result is not None:
+                self._lost(ProcessExited(None, str(result)), generation)
+
+        return started
+
+    def _effect_done(self, effect: object) -> Callable[[Outcome], None]:
+        """The common ending of effects nobody waits for. What was overtaken by the next process's start says
+        nothing about that process."""
+        generation = self.core.facts.generation
+
+        def done(result: Outcome) -> None:
+            if not isinstance(effect, SendPrompt):
+                return
             turn = effect.turn
             if result is None:
                 self._mailbox.put_nowait(_Change(lambda _: self.core.prompt_sent(turn)))
             else:
-                self._lost(ProcessExited(None, f"the prompt could not be handed over: {result}"))
+                why = f"the prompt could not be handed over: {result}"
+                self._lost(ProcessExited(None, why), generation)
 
-    def _lost(self, signal: ProcessExited | LivenessLost) -> None:
-        self._mailbox.put_nowait(Batch(self.core.facts.generation, (signal,)))
+        return done
+
+    def _lost(self, signal: ProcessExited | LivenessLost, generation: int) -> None:
+        self._mailbox.put_nowait(Batch(generation, (signal,)))
 
     def _forgive(self) -> None:
         """Somebody starts it by hand, so presumably the cause is mended: the whole budget is there again."""
         self._budget = replace(self._budget, spent=())
 
     def _plan_restart(self, why: str) -> None:
+        generation = self.core.facts.generation
+        if generation == self._mourned:
+            return  # its death was noticed before, in another way
+        self._mourned = generation
         self._budget, allowed = self._budget.spend(self._clock.monotonic())
         if not allowed:
             log.error("gave up restarting", session=self.name, why=why)
             self._mailbox.put_nowait(_Change(lambda at: self.core.give_up(why, at)))
             return
-        generation = self.core.facts.generation
         log.warning("planned a restart", session=self.name, why=why, after_s=self._budget.delay())
 
         def due(at: float) -> list[Output]:
@@ -485,9 +503,9 @@ class Actor:
                 log.info("adopted", session=self.name, pid=self._backend.pid)
                 return
             if liveness is Liveness.GONE:
-                self._lost(ProcessExited(None, "it ended while no bridge was running"))
+                self._lost(ProcessExited(None, "it ended while no bridge was running"), generation)
                 return
-            self._lost(LivenessLost("tmux cannot say whether the process lives"))
+            self._lost(LivenessLost("tmux cannot say whether the process lives"), generation)
             await asyncio.sleep(ADOPT_AGAIN_S[min(attempt, len(ADOPT_AGAIN_S) - 1)])
 
     # --- reading ------------------------------------------------------------------------------------------

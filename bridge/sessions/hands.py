@@ -31,19 +31,15 @@ class _Job:
 
 
 class Hands:
-    def __init__(self, backend: Backend, ended: Callable[[object, Outcome], None]) -> None:
-        """`ended` hears of every effect that was given no `finished` of its own."""
+    def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._ended = ended
         self._jobs: deque[_Job] = deque()
         self._wake = asyncio.Event()
-        self._current: asyncio.Task[object] | None = None
+        self._current: asyncio.Task[Outcome] | None = None
 
-    def do(self, effect: Effect, finished: Finished | None = None) -> None:
-        def ended(result: Outcome) -> None:
-            self._ended(effect, result)
-
-        self._put(_Job(type(effect).__name__, lambda: self._work(effect), finished or ended))
+    def do(self, effect: Effect, finished: Finished) -> None:
+        """`finished` hears of its end, once, whatever it was; so for every job."""
+        self._put(_Job(type(effect).__name__, lambda: self._work(effect), finished))
 
     def start(self, launch: Launch, finished: Finished) -> None:
         self._preempt("the process is being started afresh")
@@ -84,21 +80,23 @@ class Hands:
                     self._wake.clear()
                     await self._wake.wait()
                 job = self._jobs.popleft()
-                self._current = group.create_task(self._attempt(job), name=job.label)
-                await asyncio.wait({self._current})
-                self._current = None
+                task = self._current = group.create_task(self._attempt(job), name=job.label)
+                try:
+                    await asyncio.wait({task})
+                finally:
+                    self._current = None
+                    if not task.done() or task.cancelled():
+                        job.finished(BackendError("it was overtaken by a stop or restart"))
+                    elif task.exception() is None:
+                        job.finished(task.result())
 
-    async def _attempt(self, job: _Job) -> None:
+    async def _attempt(self, job: _Job) -> Outcome:
         try:
             await job.work()
         except (BackendError, TmuxError, OSError) as e:
             log.warning("an effect failed", effect=job.label, error=str(e))
-            job.finished(e)
-        except asyncio.CancelledError:
-            job.finished(BackendError("it was overtaken by a stop or restart"))
-            raise
-        else:
-            job.finished(None)
+            return e
+        return None
 
     def _put(self, job: _Job) -> None:
         self._jobs.append(job)

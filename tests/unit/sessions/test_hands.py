@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from bridge.commands import StartOptions
+from bridge.errors import BackendError
 from bridge.sessions.backends.base import Checkpoint, Launch, Liveness
 from bridge.sessions.effects import SendInterrupt
-from bridge.sessions.hands import Hands
+from bridge.sessions.hands import Finished, Hands
 from tests.fakes.backend import FakeBackend
 
 LAUNCH = Launch(name="demo", generation=1, conversation="c", resume=True, options=StartOptions())
@@ -32,7 +33,7 @@ class Slow(FakeBackend):
 
 @asynccontextmanager
 async def working(backend: FakeBackend) -> AsyncIterator[Hands]:
-    hands = Hands(backend, lambda effect, result: None)
+    hands = Hands(backend)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(hands.run())
         yield hands
@@ -64,3 +65,24 @@ async def test_a_stop_does_not_wait_for_an_adoption() -> None:
         assert await done is None
         assert await adopting is Liveness.UNKNOWN
     assert backend.told == ["stop"]
+
+
+async def test_what_is_overtaken_before_it_began_is_told_all_the_same() -> None:
+    """Whoever asked for it waits for an answer."""
+    backend = FakeBackend(lambda batch: None)
+    ends: list[object] = []
+    stopped = asyncio.get_running_loop().create_future()
+    hands = Hands(backend)
+    hands.do(SendInterrupt(), ends.append)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(hands.run())
+        group.create_task(overtake(hands, stopped.set_result))
+        assert await stopped is None
+        task.cancel()
+    assert backend.told == ["stop"]
+    assert [type(end) for end in ends] == [BackendError]
+
+
+async def overtake(hands: Hands, done: Finished) -> None:
+    """In the very step in which the first job's task was made."""
+    hands.stop(done)

@@ -20,6 +20,7 @@ from bridge.commands import (
     JoinSession,
     NameSession,
     ReadHistory,
+    RestartSession,
     StartOptions,
     StartSession,
     SubmitPrompt,
@@ -44,7 +45,15 @@ from bridge.service import LOBBY, Joined, Service
 from bridge.sessions.backends.base import Liveness
 from bridge.sessions.journal import Journal
 from bridge.sessions.registry import Registry
-from bridge.signals import AnswerNeeded, BlockSettled, PromptSeen, TextArrived, TurnEnded, UpstreamActive
+from bridge.signals import (
+    AnswerNeeded,
+    BlockSettled,
+    ProcessExited,
+    PromptSeen,
+    TextArrived,
+    TurnEnded,
+    UpstreamActive,
+)
 from bridge.supervision import RestartBudget, Supervisor
 from tests.fakes.backend import FakeBackend
 
@@ -427,6 +436,38 @@ async def test_a_process_that_will_not_start_fails_the_session_and_keeps_the_que
         assert existing
         await call(service, "demo", SubmitPrompt(prompt="x"))
         await viewer.until("turn_finished")
+
+
+async def test_a_restart_overtakes_a_prompt_that_is_being_handed_over(house: House) -> None:
+    """That it could not be handed over says nothing about the process that comes after."""
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        await viewer.state(service, "idle")
+        backend = house.backends["demo"]
+        backend.hold = asyncio.Event()
+        await call(service, "demo", SubmitPrompt(prompt="x"))
+        await call(service, "demo", RestartSession())
+        await viewer.state(service, "idle")
+        backend.hold.set()
+        await call(service, "demo", SubmitPrompt(prompt="y"))
+        await viewer.until("turn_finished", 2)
+        assert [t for t in backend.told if t[0] == "start"] == [("start", 1, False), ("start", 2, True)]
+        told = [e.session for e in viewer.seen if isinstance(e, SessionChanged)]
+        assert "process_exit" not in {s.evidence.signal for s in told}
+
+
+async def test_one_death_costs_one_restart_however_often_it_is_noticed(tmp_path: Path) -> None:
+    """The prompt that could not be handed over tells of it, and so does the process."""
+    house = House(tmp_path, restart_limit=1, restart_window_s=60)
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        await viewer.state(service, "idle")
+        gone = ProcessExited(-9, "killed")
+        house.backends["demo"].say(gone, gone)
+        house.backends["demo"].say(gone)
+        await call(service, "demo", SubmitPrompt(prompt="x"))
+        await viewer.until("turn_finished")
+        assert service.list_sessions(ME)[0].restarts == 1
 
 
 async def test_an_answer_is_sent_then_told(house: House) -> None:
