@@ -66,18 +66,18 @@ def answers_within(bridge: BridgeProcess, seconds: float) -> bool:
     return bool(select.select([bridge.process.stdout], [], [], seconds)[0])
 
 
-def live(bridge: BridgeProcess, chance: random.Random) -> bool:
+def live(bridge: BridgeProcess, chance: random.Random, *, greeted: bool) -> bool:
     """Let it live for a time, then kill it; whether it had come to answer."""
     assert bridge.process is not None
     if chance.random() < YOUNG:
         seconds = chance.uniform(0, BEGINNING_S)
     else:
-        assert answers_within(bridge, END_S), bridge.tail()
+        assert greeted or answers_within(bridge, END_S), bridge.tail()
         seconds = chance.uniform(0, LIFE_S)
     try:
         bridge.process.wait(seconds)
     except subprocess.TimeoutExpired:
-        answered = answers_within(bridge, 0)
+        answered = greeted or answers_within(bridge, 0)
         bridge.kill()
         return answered
     raise AssertionError(f"the bridge ended by itself:\n{bridge.tail()}")
@@ -159,9 +159,10 @@ async def bridge_kills(
             await watcher.until(lambda w=watcher: w.connected, "a first join")  # type: ignore[misc]
         await asyncio.to_thread(crowd.join_js)
         asking = [group.create_task(a.run(enough)) for a in crowd.askers]
-        for _ in range(rounds):
+        for n in range(rounds):
             figures.rounds += 1
-            figures.before_answering += not await asyncio.to_thread(live, bridge, chance)
+            answered = await asyncio.to_thread(live, bridge, chance, greeted=n == 0)
+            figures.before_answering += not answered
             await asyncio.to_thread(spawn, bridge)
             await asyncio.to_thread(crowd.record.collect)
         begun = time.monotonic()
