@@ -355,20 +355,37 @@ class Actor:
             self._new_generation()
         ops = self._keeper.operations(out, self.core.phase.value, checkpoint, self._clock.now())
         if ops:
-            try:
-                await self._journal.write(ops)
-            except JournalError as e:
-                if done is not None:
-                    done(InternalError(f"The bridge could not write it down: {e}"))
-                raise
-            if self._keeper.checkpoint is not None:
-                self._backend.committed(self._keeper.checkpoint)
+            written = self._journal.write(ops)
+            if done is None and all(map(_is_mark, out)):
+                written.add_done_callback(self._marked)
+            else:
+                await self._on_disk(written, done)
         waits = done is not None and any(isinstance(o, StopProcess | SendAnswer) for o in out)
         if done is not None and not waits:
             done(reply)
         now = self._clock.now()
         for o in out:
             self._carry_out(o, now, (done, reply) if waits else None)
+
+    async def _on_disk(self, written: asyncio.Future[None], done: Done | None) -> None:
+        try:
+            await written
+        except JournalError as e:
+            if done is not None:
+                done(InternalError(f"The bridge could not write it down: {e}"))
+            raise
+        if self._keeper.checkpoint is not None:
+            self._backend.committed(self._keeper.checkpoint)
+
+    def _marked(self, written: asyncio.Future[None]) -> None:
+        """A mark is on disk, or not: then this task ends, as with any other write that fails."""
+        error = None if written.cancelled() else written.exception()
+        if error is not None:
+
+            def fail(_: float) -> list[Output]:
+                raise error
+
+            self._mailbox.put_nowait(_Change(fail))
 
     def _carry_out(self, o: Output, now: float, waiting: tuple[Done | None, object] | None) -> None:
         match o:
@@ -525,3 +542,11 @@ class Actor:
         if mark == self.core.finished:
             self._turns_cache = (mark, limit, turns)
         return turns
+
+
+def _is_mark(o: Output) -> bool:
+    """Says how far the open turn came, or is preview. Nobody need wait until that is on disk, least of all
+    the first word of an answer: until it is, the backend's own file says the same again."""
+    return isinstance(o, DeltaAdded) or (
+        isinstance(o, TurnAdvanced) and o.phase in ("sent", "seen", "active")
+    )

@@ -34,6 +34,7 @@ class FakeBackend:
         self.refuse: str | None = None
         self.hold: asyncio.Event | None = None
         self.launch: Launch | None = None
+        self.prompted = asyncio.Event()
         self.committed_at: list[Checkpoint] = []
 
     @property
@@ -66,6 +67,7 @@ class FakeBackend:
         if self.hold is not None:
             await self.hold.wait()
         self.told.append(("prompt", turn, prompt))
+        self.prompted.set()
         if self.answer_prompts:
             self.say(PromptSeen(turn))
             self.say(

@@ -334,6 +334,35 @@ async def test_a_snapshot_and_the_events_after_it_never_tell_the_same_thing(hous
             )
 
 
+async def test_a_mark_that_cannot_be_written_down_begins_the_task_anew(house: House) -> None:
+    """Nobody waits for a mark to be on disk, but one that never gets there is as loud as any other write."""
+    house.prepare = lambda backend: setattr(backend, "answer_prompts", False)
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        turn = TurnId((await call(service, "demo", SubmitPrompt(prompt="x")))["turn"])
+        backend = house.backends["demo"]
+        await backend.prompted.wait()
+        write = house.journal.write
+
+        def full(ops: Any) -> asyncio.Future[None]:
+            house.journal.write = write  # type: ignore[method-assign]
+            failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            failed.set_exception(JournalError("disk full"))
+            return failed
+
+        house.journal.write = full  # type: ignore[method-assign]
+
+        def adopted(backend: FakeBackend) -> None:
+            backend.liveness = Liveness.ALIVE
+            backend.replay = (PromptSeen(turn), TextArrived(0, "text", "hi"), TurnEnded("completed", "hi"))
+
+        house.prepare = adopted
+        backend.say(PromptSeen(turn))
+        finished = await viewer.until("turn_finished")
+        assert (finished.turn, finished.text) == (turn, "hi")
+        assert house.backends["demo"] is not backend
+
+
 async def test_a_stop_answers_when_the_process_has_ended(house: House) -> None:
     """Whoever stopped it may rely on that."""
     async with house.open() as service:
