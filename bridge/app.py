@@ -18,6 +18,7 @@ import gc
 import os
 import platform
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -312,6 +313,14 @@ class Bridge:
             lines.append("Every reply is simulated: no account, no key and no network are used.")
         if not known:
             lines.append(f"Its token, kept in {config.state_dir}/token: {token}")
-        lines.append('Say hello:  claude-bridge submit demo "hello" --start')
+        lines.append(f'Say hello from another terminal:  {_command()} submit demo "hello" --start')
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
+
+
+def _command() -> str:
+    """How this command was called, so that what is told to be typed works as it stands."""
+    called = Path(sys.argv[0])
+    if called.name != "claude-bridge":
+        return f"{sys.executable} -m bridge"
+    return "claude-bridge" if shutil.which("claude-bridge") == str(called.absolute()) else str(called)
