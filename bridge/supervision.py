@@ -430,8 +430,16 @@ class Supervisor:
         return {"supervisor": self.id, "child": child.spec.id}
 
 
+def _cause(error: BaseException) -> BaseException:
+    """A task group says only that something in it failed; what did is told by the first."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def _summary(error: BaseException) -> str:
     """What went wrong, fit for any log: the text of an error that is not ours may quote a prompt."""
+    error = _cause(error)
     ours = type(error).__module__.startswith("bridge.") or isinstance(error, OSError)
     return f"{type(error).__name__}: {error}" if ours and str(error) else type(error).__name__
 
@@ -439,6 +447,6 @@ def _summary(error: BaseException) -> str:
 def _crash(error: BaseException | None) -> dict[str, Any]:
     if error is None:
         return {}
-    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
+    frames = traceback.extract_tb(_cause(error).__traceback__)[-FRAMES:]
     where = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
     return {"error": _summary(error), "where": where}

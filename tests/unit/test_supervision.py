@@ -238,6 +238,16 @@ async def test_an_error_of_our_own_is_logged_with_its_text(clock: FakeClock, sta
     assert supervisor.which_children()[0].last_error == "JournalError: the disk is full"
 
 
+async def test_the_cause_within_a_group_is_logged(clock: FakeClock, started: Any) -> None:
+    """A session's task is a group; that a group failed helps nobody."""
+    a = Puppet("a")
+    supervisor = made(clock, a.spec())
+    await started(supervisor)
+    with capture_logs() as logs:
+        await a.crash(ExceptionGroup("", [ExceptionGroup("", [JournalError("the disk is full")])]))
+    assert logs[0]["error"] == "JournalError: the disk is full"
+
+
 async def test_a_child_cancelled_by_another_has_crashed(clock: FakeClock, started: Any) -> None:
     """Only its supervisor may end a child: whatever else cancels it is a fault, and it comes back."""
     puppet = Puppet("a")
