@@ -235,6 +235,10 @@ class Actor:
                 elif self.core.phase is Phase.STARTING:
                     # Made this very moment, and journaled: the first process is still to come.
                     await self._apply(self.core.start_process())
+                else:
+                    # Stopped or failed: the bridge that wrote it down may have been killed before it ended
+                    # the process, which would go on with a turn that is called interrupted.
+                    self._hands.stop(self._then(None))
                 self._settled.set()
                 while self._deleted is None:
                     await self._handle(await self._mailbox.get())

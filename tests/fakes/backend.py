@@ -33,6 +33,7 @@ class FakeBackend:
         self.told: list[Any] = []
         self.refuse: str | None = None
         self.hold: asyncio.Event | None = None
+        self.stopped = asyncio.Event()
         self.launch: Launch | None = None
         self.prompted = asyncio.Event()
         self.committed_at: list[Checkpoint] = []
@@ -92,6 +93,7 @@ class FakeBackend:
 
     async def stop(self) -> None:
         self.told.append("stop")
+        self.stopped.set()
         if self.launch is not None:
             self.say(ProcessExited(-15, "stopped"))
         self.launch = None

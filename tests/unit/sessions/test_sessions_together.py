@@ -486,6 +486,18 @@ async def test_a_restart_overtakes_a_prompt_that_is_being_handed_over(house: Hou
         assert [line["event"] for line in said if line["event"] == "planned a restart"] == []
 
 
+async def test_a_session_that_comes_back_stopped_has_no_process(house: House) -> None:
+    """The bridge may have been killed between writing it down and ending the process."""
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        await viewer.state(service, "idle")
+        await service.stop(ME, NameSession(name="demo"))
+    async with house.open() as service:
+        await house.backends["demo"].stopped.wait()
+        assert service.list_sessions(ME)[0].state == "stopped"
+        assert house.backends["demo"].told == ["stop"]
+
+
 async def test_one_death_costs_one_restart_however_often_it_is_noticed(tmp_path: Path) -> None:
     """The prompt that could not be handed over tells of it, and so does the process."""
     house = House(tmp_path, restart_limit=1, restart_window_s=60)
