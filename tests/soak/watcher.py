@@ -44,7 +44,12 @@ class Watcher:
     """`run` it as a task; `until` waits for something to be so."""
 
     def __init__(
-        self, address: Address, name: str, *, answers: bool = False, start: Json | None = None
+        self,
+        address: Address,
+        name: str,
+        *,
+        answers: bool = False,
+        start: Json | None = None,
     ) -> None:
         """With `answers` every request for permission is allowed, however often that takes."""
         self.name = name
@@ -60,7 +65,7 @@ class Watcher:
         self.connected = False
         self._answers = answers
         self._start = start
-        self._address = address
+        self.address = address
         self._cursor = Cursor()
         self._news = asyncio.Condition()
 
@@ -68,7 +73,7 @@ class Watcher:
         """Watch until cancelled."""
         while True:
             try:
-                async with connect(self._address) as connection:
+                async with connect(self.address) as connection:
                     await self._watch(connection)
             except (ConnectionLost, BridgeUnreachable):
                 await self._tell(self._lost)
@@ -158,7 +163,9 @@ class Watcher:
         told = [*reply["turns"], *open_turn, *reply["queue"]]
         ids = [t["id"] for t in told]
         assert len(set(ids)) == len(ids), f"{self.name}: the snapshot has a turn twice: {ids}"
-        missing = {t: v.status for t, v in self.turns.items() if t not in ids}
+        oldest = list(self.turns).index(ids[0]) if ids and ids[0] in self.turns else 0
+        old = {t for t in list(self.turns)[:oldest] if self.turns[t].status in FINAL}  # a snapshot is bounded
+        missing = {t: v.status for t, v in self.turns.items() if t not in ids and t not in old}
         assert missing == {}, f"{self.name}: the snapshot has lost {missing}"
         for turn in told:
             known = self.turns.get(turn["id"])
