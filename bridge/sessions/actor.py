@@ -286,7 +286,7 @@ class Actor:
                 reply, out = self.core.submit(TurnId(str(uuid4())), command, call.author, now)
                 await self._apply(out, done=done, reply=reply)
             case InterruptTurn():
-                reply, out = self.core.interrupt()
+                reply, out = self.core.interrupt(now)
                 await self._apply(out, done=done, reply=reply)
             case CancelTurn(turn=turn):
                 await self._apply(self.core.cancel(turn, now), done=done, reply={})
@@ -417,9 +417,7 @@ class Actor:
 
     def _new_generation(self) -> None:
         """Named and on disk before the process is there: an adoption looks for this number."""
-        facts = self.core.facts
-        facts.generation += 1
-        facts.conversation = facts.conversation or facts.options.resume or str(uuid4())
+        self.core.facts.generation += 1
 
     def _launch(self, resume: bool) -> Launch:
         f = self.core.facts

@@ -222,10 +222,14 @@ class SessionCore:
         status = "running" if self.open is not None and self.open.id == turn else "queued"
         return {"turn": turn, "status": status, "position": position}, out
 
-    def interrupt(self) -> tuple[dict[str, Any], list[Output]]:
-        if self.phase not in (Phase.BUSY, Phase.UNKNOWN) or self.open is None:
+    def interrupt(self, at: float) -> tuple[dict[str, Any], list[Output]]:
+        if self.open is None:
             return {"turn": None}, []
-        return {"turn": self.open.id}, [SendInterrupt()]
+        reply = {"turn": self.open.id}
+        if self.phase is Phase.RESTARTING:
+            # It would be sent to the next process; nobody has to be told that it will not.
+            return reply, self._break_off("interrupted", None, at)
+        return reply, [SendInterrupt()]
 
     def cancel(self, turn: str, at: float) -> list[Output]:
         queued = next((t for t in self.queue if t.id == turn), None)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import structlog
 
@@ -128,6 +129,7 @@ class Registry:
                 node=self._node,
                 model=options.model,
                 permission_mode=options.permission_mode or self._config.permission_mode,
+                conversation=options.resume or str(uuid4()),
             )
             actor = self._build(facts)
             actor.core.created(self._clock.now())

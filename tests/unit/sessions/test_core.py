@@ -238,9 +238,22 @@ def test_only_a_queued_turn_can_be_cancelled(turn: str) -> None:
 def test_interrupting_names_the_running_turn() -> None:
     """And `None` where nothing runs, which is not an error."""
     core = ready()
-    assert core.interrupt() == ({"turn": None}, [])
+    assert core.interrupt(3.0) == ({"turn": None}, [])
     submit(core, "t1")
-    assert core.interrupt() == ({"turn": "t1"}, [SendInterrupt()])
+    assert core.interrupt(3.0) == ({"turn": "t1"}, [SendInterrupt()])
+
+
+def test_a_turn_that_waits_for_the_next_process_can_be_interrupted() -> None:
+    """It ends there and then, and is not sent; what is queued behind it runs."""
+    core = ready()
+    submit(core, "t1")
+    submit(core, "t2")
+    core.observe(ProcessExited(-9, "killed"), 3.0)
+    reply, out = core.interrupt(4.0)
+    assert reply == {"turn": "t1"}
+    assert [(f.turn, f.status) for f in of(TurnFinished, out)] == [("t1", "interrupted")]
+    core.restart_due(5.0)
+    assert [p.turn for p in of(SendPrompt, core.observe(ProcessReady(), 6.0))] == ["t2"]
 
 
 def test_a_turn_that_never_became_active_is_sent_again_under_its_id_after_a_crash() -> None:
