@@ -143,6 +143,11 @@ class Scene:
     def cli(self) -> int:
         return self.bridge.cli_pid(self.name)
 
+    async def at_rest(self) -> None:
+        """Until the bridge that answers has its process in hand, and nothing to do."""
+        w = self.watcher
+        await w.until(lambda: w.connected and w.session["state"] == "idle", "rest")
+
     @contextmanager
     def stopped_cli(self) -> Iterator[None]:
         """It reads nothing and says nothing, until the end."""

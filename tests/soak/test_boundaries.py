@@ -51,6 +51,7 @@ async def test_killed_with_half_a_prompt_in_the_pipe(
             key = f"half-{n:03d};"
             text = f"{key} {sim(text=f'read {key}')}"
             prompt = s.said(text.ljust(MEGABYTE, "x"), f"read {key}", key)
+            await s.at_rest()
             with s.stopped_cli():
                 await s.accepted(prompt)
                 assert await s.in_pipe(MEGABYTE) == MEGABYTE
@@ -72,6 +73,7 @@ async def test_killed_between_sent_and_seen(
     """The line is in the pipe, and the CLI reads it later: under no bridge, the next, or the one after."""
     async with scene(own_bridge, seed) as s:
         for _ in range(rounds(10)):
+            await s.at_rest()
             prompt = s.prompt("thinking")
             with s.stopped_cli():
                 await s.accepted(prompt)

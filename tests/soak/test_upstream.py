@@ -41,7 +41,7 @@ def faults(chance: random.Random, number: int) -> list[dict[str, Any]]:
                     {**text, "status": 529, "times": chance.randrange(1, 4)},
                     {**text, "status": chance.choice((429, 500, 503)), "times": 1},
                     {**text, "thinking": "hm hm hm", "drop_after": chance.randrange(10)},
-                    {**text, "status": 400, "times": 6},
+                    {**text, "status": 400},
                     text,
                 ]
             )
