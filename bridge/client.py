@@ -32,6 +32,8 @@ REPLY_S = 30.0
 """No command waits for a process, so an answer that takes so long will not come."""
 CONNECT_S = 5.0
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+PAGE = 200
+"""Turns of history asked for at once: a frame of them stays far below what a client takes."""
 PATIENCE_S = 60.0
 """How long a command that was connected tries to come back: a restart of the bridge takes seconds."""
 
@@ -356,7 +358,26 @@ async def _submit(
         submission.turn = reply["turn"]
         yield "submitted", reply
         if reply.get("status") in FINAL:
-            turns = (await connection.push(topic, "history", {"limit": 1000}))["turns"]
+            turns = await _looked_up(connection, topic, submission.turn)
+    elif not joined["recovered"] and not _tells_of(joined, submission.turn):
+        turns = await _looked_up(connection, topic, submission.turn)  # a snapshot is bounded
     for turn in turns:
         if turn["id"] == submission.turn and turn["status"] in FINAL:
             yield "turn_finished", {**turn, "turn": turn["id"]}
+
+
+def _tells_of(joined: Payload, turn: str) -> bool:
+    """Whether a snapshot has this turn, finished or not."""
+    open_turn = [joined["open_turn"]] if joined.get("open_turn") else []
+    return any(t["id"] == turn for t in (*joined.get("turns", ()), *open_turn, *joined.get("queue", ())))
+
+
+async def _looked_up(connection: Connection, topic: str, turn: str) -> list[Payload]:
+    """A finished turn out of the history, however long ago it was; nothing where it is not there."""
+    before: Payload = {}
+    while True:
+        page: list[Payload] = (await connection.push(topic, "history", {"limit": PAGE, **before}))["turns"]
+        found = [t for t in page if t["id"] == turn]
+        if found or len(page) < PAGE:
+            return found
+        before = {"before": page[0]["id"]}

@@ -241,6 +241,49 @@ async def test_a_prompt_that_was_answered_long_ago_is_told_from_the_history() ->
     assert got[2] == ("turn_finished", {**turn, "turn": "t1"})
 
 
+async def test_an_end_that_the_snapshot_has_left_out_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot is bounded; the history is read back as far as it takes."""
+    monkeypatch.setattr(client, "PAGE", 2)
+    turns = [{"id": f"t{n}", "status": "completed", "text": f"done {n}"} for n in range(1, 5)]
+
+    async def first(peer: Peer) -> None:
+        await (await peer.expect("phx_join")).reply(JOINED)
+        await (await peer.expect("submit")).reply({"turn": "t1", "status": "running", "position": 0})
+
+    async def second(peer: Peer) -> None:
+        snapshot = {"epoch": "e2", "seq": 9, "turns": turns[3:]}
+        await joining({"epoch": "e1", "seq": 0}, snapshot)(peer)
+        asked = await peer.expect("history")
+        assert "before" not in asked.payload
+        await asked.reply({"turns": turns[2:]})
+        asked = await peer.expect("history")
+        assert asked.payload["before"] == "t3"
+        await asked.reply({"turns": turns[:2]})
+        await peer.until_closed()
+
+    async with bridge(first, second) as look:
+        got = await events(look, 5, submission=Submission({"prompt": "hi", "id": "k"}))
+    assert got[4] == ("turn_finished", {**turns[0], "turn": "t1"})
+
+
+async def test_a_turn_that_still_waits_after_a_reconnect_is_waited_for() -> None:
+    """The snapshot has it in the queue, or open: no history tells more of it."""
+
+    async def first(peer: Peer) -> None:
+        await (await peer.expect("phx_join")).reply(JOINED)
+        await (await peer.expect("submit")).reply({"turn": "t1", "status": "queued", "position": 1})
+
+    async def second(peer: Peer) -> None:
+        snapshot = {"epoch": "e2", "seq": 9, "queue": [{"id": "t1", "status": "queued"}]}
+        await joining({"epoch": "e1", "seq": 0}, snapshot)(peer)
+        await peer.broadcast(TOPIC, "turn_finished", seq=10, turn="t1")
+        await peer.until_closed()
+
+    async with bridge(first, second) as look:
+        got = await events(look, 5, submission=Submission({"prompt": "hi", "id": "k"}))
+    assert [event for event, _ in got] == ["joined", "submitted", "lost", "joined", "turn_finished"]
+
+
 async def test_a_stopped_session_is_started_where_that_was_asked_for() -> None:
     """A join's `start` counts only for a new session, so the lobby starts this one."""
 
