@@ -28,6 +28,8 @@ from bridge.commands import (
 )
 from bridge.errors import BridgeError, InternalError, InvalidPayload, JournalError, RequestClosed
 from bridge.events import (
+    BlockDiscarded,
+    BlockFinished,
     DeltaAdded,
     Event,
     RequestId,
@@ -129,6 +131,8 @@ class Actor:
         self._settled = asyncio.Event()
         self._onlookers = 0
         self._deleted: Done | None = None
+        self.previews: dict[int, TurnId] = {}
+        """Blocks whose text viewers were shown, and which no journal has yet."""
         self._ended = False
         self._mourned = -1
         """The generation for which a restart was last planned."""
@@ -249,6 +253,7 @@ class Actor:
             self._deleted({})
         finally:
             self._ended = True
+            self._settled.set()  # for those who wait for a quiet moment: none will come
             self.abandon(InternalError("The session's task has ended."))
             await self._backend.detach()
 
@@ -394,6 +399,7 @@ class Actor:
     def _carry_out(self, o: Output, now: float, waiting: tuple[Done | None, object] | None) -> None:
         match o:
             case DeltaAdded():
+                self.previews[o.block] = o.turn
                 self._publisher.publish(now, o)
             case TurnAdvanced() | BlockKept():
                 pass
@@ -411,6 +417,8 @@ class Actor:
                 self._hands.do(o, self._answer_sent(o, waiting))
             case _:
                 if isinstance(o, Event):
+                    if isinstance(o, BlockFinished | BlockDiscarded):
+                        self.previews.pop(o.block, None)
                     self._publisher.publish(now, o)
                 else:
                     self._hands.do(o, self._effect_done(o))
@@ -533,6 +541,8 @@ class Actor:
         """Until nothing is between the core and the topic, which is so until the caller awaits again."""
         while not self._settled.is_set():
             await self._settled.wait()  # the session may have gone on by the time this task has its turn
+        if self._ended:
+            raise InternalError("The session's task is being restarted.")
 
     async def _finished_turns(self, limit: int) -> tuple[Turn, ...]:
         """The newest finished turns, asked for in a quiet moment; kept until the next one finishes, because

@@ -22,7 +22,7 @@ from bridge.errors import (
     SessionNotFound,
     TooManySessions,
 )
-from bridge.events import Evidence, Session, SessionDeleted, SessionName, Turn, TurnId
+from bridge.events import BlockDiscarded, Evidence, Session, SessionDeleted, SessionName, Turn, TurnId
 from bridge.sessions.actor import Actor, Done, Publisher
 from bridge.sessions.backends.base import Backend, Sink
 from bridge.sessions.core import Phase, SessionCore
@@ -215,8 +215,14 @@ class Registry:
         )
 
     async def _reloaded(self, name: SessionName) -> Actor | None:
+        crashed = self._actors[name]
         for loaded in await self._journal.load(name):
-            return self._revive(loaded)
+            actor = self._revive(loaded)
+            if actor is not None:
+                # Its viewers stay, under the same numbers: text that is read again must not come on top.
+                for block, turn in crashed.previews.items():
+                    self._publisher(name).publish(self._clock.now(), BlockDiscarded(turn, block))
+            return actor
         return None
 
     def _gone(self, name: SessionName) -> None:

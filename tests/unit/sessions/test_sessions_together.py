@@ -486,6 +486,37 @@ async def test_a_restart_overtakes_a_prompt_that_is_being_handed_over(house: Hou
         assert [line["event"] for line in said if line["event"] == "planned a restart"] == []
 
 
+async def test_text_that_is_read_again_after_a_crash_does_not_come_on_top(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The viewers of a session whose task begins again keep their numbers, and are told to forget."""
+    house.prepare = lambda backend: setattr(backend, "answer_prompts", False)
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        reply = await call(service, "demo", SubmitPrompt(prompt="x"))
+        backend = house.backends["demo"]
+        text = TextArrived(0, "text", "well ")
+        backend.say(PromptSeen(TurnId(reply["turn"])), text)
+        await viewer.until("delta")
+        house.prepare = lambda backend: (
+            setattr(backend, "liveness", Liveness.ALIVE),
+            setattr(
+                backend, "replay", (text, BlockSettled(0, "text", "well ", "m"), TurnEnded("completed", None))
+            ),
+        )
+        with monkeypatch.context() as patch:
+            failing = asyncio.get_running_loop().create_future()
+            failing.set_exception(JournalError("the disk is full"))
+            patch.setattr(house.journal, "write", lambda ops: failing)
+            backend.say(BlockSettled(0, "text", "well ", "m"))
+            joining = asyncio.ensure_future(house.join(service, "demo", JoinSession()))
+            with pytest.raises(InternalError, match="restarted"):
+                await joining
+        await viewer.until("turn_finished")
+        kinds = ("delta", "discard", "block", "turn_finished")
+        assert viewer.named(*kinds) == ["delta", "discard", "delta", "block", "turn_finished"]
+
+
 async def test_a_session_that_comes_back_stopped_has_no_process(house: House) -> None:
     """The bridge may have been killed between writing it down and ending the process."""
     async with house.open() as service:
