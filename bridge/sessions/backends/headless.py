@@ -231,7 +231,7 @@ class HeadlessBackend:
         """How the process that just ended in the pane did so, as soon as tmux has heard of it."""
         for _ in range(STATUS_TRIES):
             pane = await self._pane()
-            if pane is None or pane.dead:
+            if pane is None or pane.exit_code is not None:
                 return pane.exit_code if pane is not None else None
             await asyncio.sleep(STATUS_AGAIN_S)
         return None

@@ -40,9 +40,10 @@ STDERR_LINES = 8
 OURS = "bridge-"
 """How the ids of our control requests begin; the CLI's are bare UUIDs."""
 
-STATUS_TRIES = 25
+STATUS_TRIES = 50
 STATUS_AGAIN_S = 0.02
-"""tmux learns of a death by its own signal, a moment before or after us."""
+"""tmux learns of a death by itself, a moment before or after us, and calls a pane dead a moment before it
+knows how that came. A second in all: a loaded machine has made half of that too short."""
 
 
 class Link:
@@ -235,7 +236,7 @@ class Link:
             return
         failed = asked.cancelled() or isinstance(asked.exception(), TmuxError)
         pane = None if failed else next(iter(asked.result()), None)
-        if pane is not None and not pane.dead and tries > 1:
+        if pane is not None and pane.exit_code is None and tries > 1:
             asyncio.get_running_loop().call_later(STATUS_AGAIN_S, self._look_for_status, tries - 1)
             return
         code = pane.exit_code if pane is not None else None
