@@ -47,14 +47,15 @@ WAIT_S = 60.0
 class Trap:
     """Kills the bridge at the nth write to its journal or to a session's files."""
 
-    def __init__(self, bridge: BridgeProcess, name: str, nth: int) -> None:
+    def __init__(self, bridge: BridgeProcess, name: str, nth: int, *, files: bool = True) -> None:
+        """Without `files` the writes to the journal alone are counted."""
         self._news = INotify()
         self._bridge = bridge
         self._nth = nth
         self.sprung = False
         """At the nth write, not because there were too few."""
         self._news.add_watch(bridge.state_dir / "journal.db-wal", flags.MODIFY)
-        for path in (bridge.state_dir / "sessions" / name).glob("*/out.ndjson"):
+        for path in (bridge.state_dir / "sessions" / name).glob("*/out.ndjson") if files else ():
             self._news.add_watch(path, flags.MODIFY)
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()

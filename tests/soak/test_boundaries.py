@@ -202,7 +202,7 @@ async def test_killed_during_a_stop(
             await s.accepted(prompt)
             assert prompt.turn is not None
             await s.watcher.until(lambda: bool(s.watcher.turns[prompt.turn].previews), "a delta")  # type: ignore[index]  # noqa: B023
-            trap = Trap(own_bridge, s.name, nth)
+            trap = Trap(own_bridge, s.name, nth, files=False)  # the CLI writes all the while
             await pushed(own_bridge, s.watcher.topic, "stop", {})
             await trap.closed()
             await s.watcher.until(
