@@ -113,6 +113,7 @@ class BridgeProcess:
             self.kill()
         owned = self.descendants()
         self.tmux("kill-server")
+        Path(f"/tmp/tmux-{os.getuid()}/{self.tmux_socket}").unlink(missing_ok=True)
         for pid in owned:
             assert ended(pid, END_S), f"process {pid} outlived its tmux server: {cmdline(pid)}"
         left = {pid: cmdline(pid) for pid in self.descendants()}
