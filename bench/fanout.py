@@ -7,13 +7,14 @@ from publishing to the client and the server's CPU. Server and clients are proce
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from statistics import median
 from typing import Any
 
 import orjson
+
+from bench.harness import Peer
 
 BURST = 200
 PER_S = 50
@@ -24,38 +25,12 @@ QUIET_S = 0.3
 """No new byte for so long means that everything has arrived; all of it is on loopback."""
 
 
-class Peer:
-    """A process of `fan_peers`, asked line by line."""
-
-    def __init__(self, *role: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.fan_peers", *role], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-
-    def hear(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, "the other process has died"
-        answer: dict[str, Any] = orjson.loads(line)
-        return answer
-
-    def ask(self, **command: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        self._process.stdin.write(orjson.dumps(command) + b"\n")
-        self._process.stdin.flush()
-        return self.hear()
-
-    def end(self) -> None:
-        self._process.terminate()
-        self._process.communicate()
-
-
 class Bench:
     """One server of a kind, with so many joined clients."""
 
     def __init__(self, kind: str, clients: int, *, sample: bool = False) -> None:
-        self.server = Peer("server", kind)
-        self.load = Peer("load")
+        self.server = Peer("bench.fan_peers", "server", kind)
+        self.load = Peer("bench.fan_peers", "load")
         self.port = self.server.hear()["port"]
         self.load.ask(do="connect", clients=clients, port=self.port, sample=sample)
 
