@@ -93,7 +93,6 @@ class SimulatorProcess:
         return None
 
     async def _started(self) -> Pane:
-        await self._tmux.kill_session(SESSION)
         port = self._port()
         for attempt in (port, 0) if port else (0,):
             pane = await self._launch(attempt)
@@ -101,19 +100,23 @@ class SimulatorProcess:
                 if port and attempt != port:
                     log.error("simulator lost its port; running CLIs still ask the old one", port=port)
                 return pane
+        # Its pane is left with what it said last.
         raise SetupError("The simulator did not start.", f"Look at it: {self._tmux.attach_command(SESSION)}")
 
     async def _launch(self, port: int) -> Pane | None:
         words = [sys.executable, "-m", "bridge.simulator", "--port", str(port), "--port-file"]
         command = [*words, str(self._port_file)]
+        await self._tmux.kill_session(SESSION)
         pane = await self._tmux.new_session(SESSION, command, {OWNER: state_id(self._state_dir)})
-        async with asyncio.timeout(START_S):
-            # The port file names the process, so an older one's word does not count.
-            while self._said().get("pid") != pane.pid or not await self._answers():
-                if any(p.dead for p in await self._tmux.panes(SESSION)):
-                    await self._tmux.kill_session(SESSION)
-                    return None
-                await asyncio.sleep(0.05)
+        try:
+            async with asyncio.timeout(START_S):
+                # The port file names the process, so an older one's word does not count.
+                while self._said().get("pid") != pane.pid or not await self._answers():
+                    if any(p.dead for p in await self._tmux.panes(SESSION)):
+                        return None
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            return None
         return pane
 
     async def _answers(self) -> bool:

@@ -24,6 +24,7 @@ import pytest
 
 from bridge.config import Config
 from tests.fakes.phoenix_js import Clients, JsChannel, JsSocket
+from tests.fakes.tmux import remove_socket
 
 Json = dict[str, Any]
 
@@ -113,7 +114,7 @@ class BridgeProcess:
             self.kill()
         owned = self.descendants()
         self.tmux("kill-server")
-        Path(f"/tmp/tmux-{os.getuid()}/{self.tmux_socket}").unlink(missing_ok=True)
+        remove_socket(self.tmux_socket)
         for pid in owned:
             assert ended(pid, END_S), f"process {pid} outlived its tmux server: {cmdline(pid)}"
         left = {pid: cmdline(pid) for pid in self.descendants()}

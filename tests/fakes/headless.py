@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import uuid
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +20,7 @@ from bridge.sessions.backends.headless import HeadlessBackend, Host
 from bridge.sessions.backends.tail import FileWatch
 from bridge.sessions.tmux import Tmux
 from bridge.signals import ProcessReady, Signal, TurnEnded
+from tests.fakes.tmux import remove_socket
 
 WAIT_S = 60
 """Far more than anything here takes, so that a failure is a failure and not a slow machine."""
@@ -127,5 +127,5 @@ class Rig:
             await self.backend.stop()  # and wait for it: it writes into the test's folder to the last
         await self.backend.detach()
         await self.tmux.kill_server()
-        Path(f"/tmp/tmux-{os.getuid()}/{self.tmux.socket}").unlink(missing_ok=True)
+        remove_socket(self.tmux.socket)
         self.host.watch.close()
