@@ -1,13 +1,15 @@
 """One session's task: one mailbox in, the core decides, the journal keeps, the topic tells.
 
 Everything that happens to a session passes through `run`, one thing at a time: what the core makes of
-it is first on disk, then answered, then published, and only then done. The backend is never awaited
-here; `hands` does that beside it, so that a slow process delays neither signals nor clients.
+it is first on disk, then answered, then published, and only then done. Only marks of how far the open
+turn came are not waited for (`_is_mark`). The backend is never awaited here; `hands` does that beside
+it, so that a slow process delays neither signals nor clients.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -521,7 +523,7 @@ class Actor:
         facts = self.core.facts
         generation = facts.generation
         launch = self._launch(resume=True)
-        for attempt in range(1_000_000):
+        for attempt in itertools.count():
             liveness = await self._hands.adopt(launch, self._keeper.checkpoint)
             if facts.generation != generation or self.core.phase in (Phase.STOPPED, Phase.FAILED):
                 return  # somebody restarted or stopped it meanwhile

@@ -104,7 +104,7 @@ EDGES: dict[Phase, set[Phase]] = {
 
 
 class SessionCore:
-    """See the module. `phase` has one writer, `_to`."""
+    """See the module. After `created` or `restore`, `phase` has one writer: `_to`."""
 
     def __init__(self, facts: Facts, limits: Limits, evidence: Evidence) -> None:
         self.facts = facts
@@ -172,8 +172,7 @@ class SessionCore:
         return [self._changed(), StartProcess(resume=self._has_conversation())]
 
     def adopt(self, at: float) -> None:
-        """The bridge came back; whether the process did is being found out."""
-        self.phase = Phase.UNKNOWN
+        """The bridge came back; whether the process did is being found out. Restored as `UNKNOWN`."""
         self._evidence = Evidence("adoption", at)
         self.facts.reason = "the bridge was restarted and is looking for the process"
 

@@ -107,7 +107,7 @@ class HeadlessBackend:
         await self._end_whatever_runs(politely=False)
         self._conversation = launch.conversation
         folder = self._folder / str(launch.generation)
-        resume = launch.options.resume is not None or self._transcript() is not None
+        resume = launch.options.resume is not None or await asyncio.to_thread(self._transcript) is not None
         if launch.resume and not resume:
             log.warning("began the conversation afresh: Claude has kept nothing of it", session=self._name)
         start = Start(launch.conversation, resume, launch.options)
