@@ -31,7 +31,7 @@ from bridge.errors import BackendError, TmuxError
 from bridge.events import RequestId, SessionName, TurnId
 from bridge.sessions.backends.base import Answer, Batch, Checkpoint, Launch, Liveness, Sink
 from bridge.sessions.backends.link import STATUS_AGAIN_S, STATUS_TRIES, Link, exit_reason
-from bridge.sessions.backends.process import Process
+from bridge.sessions.backends.process import Process, reap
 from bridge.sessions.backends.tail import CHUNK, FileWatch
 from bridge.sessions.claude import stdin, transcript
 from bridge.sessions.claude.launch import (
@@ -233,6 +233,7 @@ class HeadlessBackend:
             pane = await self._pane()
             if pane is None or pane.exit_code is not None:
                 return pane.exit_code if pane is not None else None
+            reap(pane.server_pid)
             await asyncio.sleep(STATUS_AGAIN_S)
         return None
 

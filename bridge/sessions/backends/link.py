@@ -20,7 +20,7 @@ from bridge.events import RequestId, TurnId
 from bridge.sessions.backends.base import Batch, Checkpoint, Sink
 from bridge.sessions.backends.pane import PaneWriter, Transcript
 from bridge.sessions.backends.pipe import Pipe
-from bridge.sessions.backends.process import Process
+from bridge.sessions.backends.process import Process, reap
 from bridge.sessions.backends.tail import FileWatch, Tail
 from bridge.sessions.claude import stdin
 from bridge.sessions.claude.launch import ERR, IN, OUT
@@ -237,6 +237,7 @@ class Link:
         failed = asked.cancelled() or isinstance(asked.exception(), TmuxError)
         pane = None if failed else next(iter(asked.result()), None)
         if pane is not None and pane.exit_code is None and tries > 1:
+            reap(pane.server_pid)
             asyncio.get_running_loop().call_later(STATUS_AGAIN_S, self._look_for_status, tries - 1)
             return
         code = pane.exit_code if pane is not None else None
