@@ -11,7 +11,7 @@ import importlib.util
 import re
 import shlex
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,8 +69,8 @@ def plan(start: Start, folder: Path, claude: Path, config: ClaudeConfig, environ
         *("-p", "--verbose", "--input-format", "stream-json", "--output-format", "stream-json"),
         *("--include-partial-messages", "--replay-user-messages", "--forward-subagent-text"),
         *("--permission-prompt-tool", "stdio"),
-        *_options(start.options, folder, files),
-        *(("--resume", start.conversation) if start.resume else ("--session-id", start.conversation)),
+        *option_words(start.options, permission_mode, folder, files),
+        *conversation_words(start),
     )
     env = environment(config, environ)
     assert start.options.cwd is not None, "the service resolves cwd before a session is made"
@@ -79,7 +79,17 @@ def plan(start: Start, folder: Path, claude: Path, config: ClaudeConfig, environ
     return Plan(argv, env, files)
 
 
-def _options(options: StartOptions, folder: Path, files: dict[str, str]) -> list[str]:
+def conversation_words(start: Start) -> tuple[str, str]:
+    return ("--resume" if start.resume else "--session-id", start.conversation)
+
+
+def option_words(
+    options: StartOptions, mode: Callable[[str], str], folder: Path, files: dict[str, str]
+) -> list[str]:
+    """What a session's options are on the command line; what goes by file is put into `files`.
+
+    `mode` says the permission mode as this kind of process calls it.
+    """
     argv: list[str] = []
 
     def in_file(flag: str, name: str, text: str) -> None:
@@ -89,7 +99,7 @@ def _options(options: StartOptions, folder: Path, files: dict[str, str]) -> list
     if options.model:
         argv += ["--model", options.model]
     if options.permission_mode:
-        argv += ["--permission-mode", permission_mode(options.permission_mode)]
+        argv += ["--permission-mode", mode(options.permission_mode)]
     if options.system_prompt is not None:
         in_file("--system-prompt-file", "system.txt", options.system_prompt)
     if options.append_system_prompt is not None:
@@ -112,8 +122,14 @@ def permission_mode(mode: str) -> str:
     return "default" if mode == "manual" else mode
 
 
-def environment(config: ClaudeConfig, environ: Mapping[str, str]) -> dict[str, str]:
-    """All variables of the CLI, the later rule winning."""
+HEADLESS = {"TERM": "dumb", "CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS": "1"}
+"""Variables for `-p` alone."""
+
+
+def environment(
+    config: ClaudeConfig, environ: Mapping[str, str], own: Mapping[str, str] = HEADLESS
+) -> dict[str, str]:
+    """All variables of the CLI, the later rule winning; `own` are those of this kind of process."""
     allowed = {*INHERITED, *config.env_allow}
     env = {
         name: value
@@ -121,9 +137,8 @@ def environment(config: ClaudeConfig, environ: Mapping[str, str]) -> dict[str, s
         if (name in allowed or name.startswith("LC_")) and not name.startswith(FOREIGN)
     }
     env |= {
-        "TERM": "dumb",
+        **own,
         "DISABLE_AUTOUPDATER": "1",
-        "CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS": "1",
         "CLAUDE_CODE_MAX_RETRIES": str(config.max_retries),
         "CLAUDE_ENABLE_STREAM_WATCHDOG": "1",
         "CLAUDE_STREAM_IDLE_TIMEOUT_MS": str(WATCHDOG_MS),
@@ -147,33 +162,36 @@ def launcher(folder: Path) -> str:
     """Run by tmux, on the pane's terminal.
 
     Keys that a person types there make no signals and stop no output. Descriptor 3 keeps the terminal
-    open: without it the pane hangs up and takes the CLI along. The environment is dropped here and made
-    anew by a script, because the arguments of `env` could be seen by everybody.
+    open: without it the pane hangs up and takes the CLI along.
     """
-    return "\n".join(
-        (
-            "stty -isig -ixon -echo",
-            "exec 3>&1",
-            f"exec /usr/bin/env -i /bin/sh {shlex.quote(str(folder / RUNNER))}",
-            "",
-        )
-    )
+    return lines("stty -isig -ixon -echo", "exec 3>&1", run(folder))
+
+
+def run(folder: Path) -> str:
+    """The launcher's last line. The environment is dropped here and made anew by a script, because the
+    arguments of `env` could be seen by everybody."""
+    return f"exec /usr/bin/env -i /bin/sh {shlex.quote(str(folder / RUNNER))}"
 
 
 def runner(argv: Iterable[str], env: Mapping[str, str], cwd: str, folder: Path) -> str:
     """Becomes the CLI. `<>` opens the FIFO for both directions, so that the CLI sees no end of file when
     the bridge goes; `>>` appends, so that no two writers overwrite each other."""
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in sorted(env.items()) if _name(name)]
     fifo, out, err = (shlex.quote(str(folder / name)) for name in (IN, OUT, ERR))
-    return "\n".join(
-        (
-            f"exec 2>>{err}",
-            *exports,
-            f"cd {shlex.quote(cwd)} || exit 1",
-            f"exec {shlex.join(argv)} <>{fifo} >>{out}",
-            "",
-        )
+    return lines(
+        f"exec 2>>{err}",
+        *exports(env),
+        f"cd {shlex.quote(cwd)} || exit 1",
+        f"exec {shlex.join(argv)} <>{fifo} >>{out}",
     )
+
+
+def exports(env: Mapping[str, str]) -> list[str]:
+    return [f"export {name}={shlex.quote(value)}" for name, value in sorted(env.items()) if _name(name)]
+
+
+def lines(*line: str) -> str:
+    """A script's text."""
+    return "\n".join((*line, ""))
 
 
 def _name(name: str) -> bool:
