@@ -66,6 +66,10 @@ class Blocks:
         self._speaker(parent).message = message
         return dropped
 
+    def message_named(self, message: str) -> None:
+        """Claude's own next message, of which parts may have been previewed before it had an id."""
+        self._speaker(None).message = message
+
     def block_started(self, parent: Parent, index: int, kind: str) -> None:
         known = KINDS.get(kind)
         if known is not None:
@@ -106,13 +110,13 @@ class Blocks:
         text = str(content.get(kind) or "")
         return [*signals, BlockSettled(number, kind, text, message, parent)]
 
-    def drop(self, parent: Parent) -> list[Signal]:
-        """What this speaker had begun and not finished is void."""
+    def drop(self, parent: Parent, index: int | None = None) -> list[Signal]:
+        """What this speaker had begun and not finished is void; or one block of it."""
         speaker = self._speakers.get(parent)
-        if speaker is None or not speaker.open:
+        if speaker is None:
             return []
-        dropped = sorted(speaker.open.values(), key=lambda b: b.number)
-        speaker.open.clear()
+        void = [i for i in speaker.open if index is None or i == index]
+        dropped = sorted((speaker.open.pop(i) for i in void), key=lambda b: b.number)
         for block in dropped:
             heapq.heappush(speaker.free, block.number)
         return [BlockDropped(block.number) for block in dropped if block.pieces]

@@ -15,8 +15,9 @@ from typing import Any
 
 import orjson
 
-from bridge.events import RequestId, RequestKind, TurnError, TurnId, Usage
+from bridge.events import RequestId, TurnError, TurnId, Usage
 from bridge.sessions.claude.blocks import Blocks, Parent
+from bridge.sessions.claude.messages import REQUEST_KINDS, error_code, output_text
 from bridge.signals import (
     AnswerMoot,
     AnswerNeeded,
@@ -32,25 +33,6 @@ from bridge.signals import (
 )
 
 Json = dict[str, Any]
-
-ERROR_CODES = frozenset(
-    {
-        "authentication_failed",  # 401, 403: not logged in, or a wrong key
-        "billing_error",
-        "rate_limit",  # 429
-        "overloaded",  # 529
-        "invalid_request",  # 400, 413 and their like
-        "model_not_found",
-        "server_error",  # 5xx
-        "api_error",  # the API could not be reached, or said something else
-        "max_turns",
-        "execution_error",  # the CLI itself failed
-        "already_answered",  # the CLI knows the prompt's id; its answer was given to somebody else
-    }
-)
-"""Every `TurnError.code` that comes from here."""
-
-_REQUEST_KINDS: dict[str, RequestKind] = {"AskUserQuestion": "question", "ExitPlanMode": "plan"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +233,7 @@ class StreamParser:
         return [
             ToolAnswered(
                 str(block["tool_use_id"]),
-                _output(block.get("content")),
+                output_text(block.get("content")),
                 bool(block.get("is_error")),
                 parent,
             )
@@ -378,7 +360,7 @@ class StreamParser:
         offered = asked.get("permission_suggestions")
         return AnswerNeeded(
             RequestId(request),
-            _REQUEST_KINDS.get(tool, "permission"),
+            REQUEST_KINDS.get(tool, "permission"),
             tool,
             given if isinstance(given, dict) else {},
             tuple(s for s in offered if isinstance(s, dict)) if isinstance(offered, list) else (),
@@ -396,43 +378,20 @@ def _reply(response: Json) -> ControlReply:
     )
 
 
-def _output(content: object) -> str:
-    """A tool's result as text; what is no text is named."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return ""
-    return "\n".join(
-        str(block.get("text", "")) if block.get("type") == "text" else f"[{block.get('type')}]"
-        for block in content
-        if isinstance(block, dict)
-    )
-
-
 def _api_error(frame: Json, message: Json) -> TurnError:
     status = frame.get("api_error_status")
     said = str(frame.get("error") or "")
-    text = _output(message.get("content")) or said
-    return TurnError(_code(said, status), text, status if isinstance(status, int) else None)
+    text = output_text(message.get("content")) or said
+    return TurnError(error_code(said, status), text, status if isinstance(status, int) else None)
 
 
 def _result_error(frame: Json) -> TurnError:
     status = frame.get("api_error_status")
     said = frame.get("result") or "; ".join(map(str, frame.get("errors") or ())) or str(frame.get("subtype"))
     if status is not None or frame.get("terminal_reason") == "api_error":
-        return TurnError(_code("", status), str(said), status if isinstance(status, int) else None)
+        return TurnError(error_code("", status), str(said), status if isinstance(status, int) else None)
     code = "max_turns" if frame.get("subtype") == "error_max_turns" else "execution_error"
     return TurnError(code, str(said))
-
-
-def _code(said: str, status: object) -> str:
-    if said in ERROR_CODES:
-        return said
-    if not isinstance(status, int):
-        return "api_error"
-    named = {401: "authentication_failed", 403: "authentication_failed", 429: "rate_limit", 529: "overloaded"}
-    usual = "server_error" if status >= 500 else "invalid_request" if status >= 400 else "api_error"
-    return named.get(status, usual)
 
 
 def _spent(frame: Json) -> tuple[Usage | None, float | None]:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from bridge.events import RequestId, TurnError, TurnId, Usage
-from bridge.sessions.claude.stream_json import ERROR_CODES, ControlAsked, ControlReply, Item, StreamParser
+from bridge.sessions.claude.messages import ERROR_CODES
+from bridge.sessions.claude.stream_json import ControlAsked, ControlReply, Item, StreamParser
 from bridge.signals import (
     AnswerMoot,
     AnswerNeeded,

@@ -1,0 +1,48 @@
+"""What the CLI's stream and its transcript have in common: tool results, errors, kinds of questions. Pure."""
+
+from __future__ import annotations
+
+from bridge.events import RequestKind
+
+ERROR_CODES = frozenset(
+    {
+        "authentication_failed",  # 401, 403: not logged in, or a wrong key
+        "billing_error",
+        "rate_limit",  # 429
+        "overloaded",  # 529
+        "invalid_request",  # 400, 413 and their like
+        "model_not_found",
+        "server_error",  # 5xx
+        "api_error",  # the API could not be reached, or said something else
+        "max_turns",
+        "execution_error",  # the CLI itself failed
+        "already_answered",  # the CLI knows the prompt's id; its answer was given to somebody else
+    }
+)
+"""Every `TurnError.code` that the CLI is the cause of."""
+
+REQUEST_KINDS: dict[str, RequestKind] = {"AskUserQuestion": "question", "ExitPlanMode": "plan"}
+
+
+def output_text(content: object) -> str:
+    """A tool's result as text; what is no text is named."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    return "\n".join(
+        str(block.get("text", "")) if block.get("type") == "text" else f"[{block.get('type')}]"
+        for block in content
+        if isinstance(block, dict)
+    )
+
+
+def error_code(said: str, status: object) -> str:
+    """One of `ERROR_CODES`, from what the CLI calls it and the HTTP status, where there is one."""
+    if said in ERROR_CODES:
+        return said
+    if not isinstance(status, int):
+        return "api_error"
+    named = {401: "authentication_failed", 403: "authentication_failed", 429: "rate_limit", 529: "overloaded"}
+    usual = "server_error" if status >= 500 else "invalid_request" if status >= 400 else "api_error"
+    return named.get(status, usual)
