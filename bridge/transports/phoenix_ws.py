@@ -24,7 +24,7 @@ from bridge.service import Service
 from bridge.transports import handshake
 from bridge.transports.outbox import Outbox, Source
 from bridge.transports.phoenix_channels import Channels
-from bridge.wire.phoenix import V2, Codec, codec_for, ws_frame
+from bridge.wire.phoenix import Codec, codec_for, ws_frame
 
 log = structlog.get_logger(__name__)
 
@@ -269,7 +269,8 @@ class _Socket:
                     await self._channels.handle(self._codec.decode(message.data))
                     self._heard = self._loop.time()  # a slow join is not the client's silence
                 case WSMsgType.BINARY:
-                    await self._binary(message.data)
+                    await self._channels.handle(self._codec.decode_binary(message.data))
+                    self._heard = self._loop.time()
                 case WSMsgType.PING:
                     await self._ws.pong(message.data)
                 case WSMsgType.PONG:
@@ -277,11 +278,6 @@ class _Socket:
                 case _:
                     return
             del message  # while the next one is awaited, a frame of megabytes need not be kept
-
-    async def _binary(self, data: bytes) -> None:
-        if self._codec.format == V2.format:
-            raise WireError("binary frames are not spoken yet")
-        await self._channels.handle(self._codec.decode(data))  # V1 does not look at the opcode
 
     def _check_idle(self) -> None:
         # Rescheduled from here rather than with every frame: a frame costs nothing this way.

@@ -1,8 +1,8 @@
-"""Phoenix Channels' serializers: V2 (arrays) and V1 (objects), text frames.
+"""Phoenix Channels' serializers: V2 (arrays) and V1 (objects), and V2's binary pushes, both ways.
 
-A codec turns the text of a frame into a `Message` and replies, pushes and events into JSON; `ws_frame`
-puts JSON into a WebSocket frame. Sockets and the state of channels are `transports.phoenix_ws`'
-concern. V2's binary frames will stand beside `decode`; until they do, a binary frame is refused.
+A codec turns the content of a frame into a `Message` and replies, pushes and events into JSON; `ws_frame`
+puts what was made into a WebSocket frame. Sockets and the state of channels are `transports.phoenix_ws`'
+concern. Of Phoenix's binary frames only pushes are made: nothing here replies or broadcasts in bytes.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from bridge.errors import WireError
+from bridge.errors import BinaryNotSupported, WireError
 from bridge.events import DeltaAdded, Event
 from bridge.wire.json import dumps, loads
 from bridge.wire.views import event_payload, time_text
 
 TEXT = 0x1
 BINARY = 0x2
+"""Opcodes of WebSocket frames."""
+
+_PUSH = 0
+"""The kind of a binary frame that is a push, in either direction."""
 
 Status = Literal["ok", "error"]
 """Slipstream's connection dies of any other status."""
@@ -26,7 +30,8 @@ Status = Literal["ok", "error"]
 @dataclass(frozen=True, slots=True)
 class Message:
     """What a client sent. `join_ref` and `ref` are echoed exactly as they came, JSON type included;
-    whether topic, event and payload are of use is for the channel to say."""
+    whether topic, event and payload are of use is for the channel to say. The payload of a binary frame
+    is `bytes`."""
 
     join_ref: Any
     ref: Any
@@ -43,19 +48,34 @@ class Codec(Protocol):
         """The key of this version's event encoder."""
         ...
 
+    @property
+    def binary(self) -> bool:
+        """This version has binary frames: `push_bytes` may be used."""
+        ...
+
     def decode(self, text: str | bytes) -> Message:
         """Raises `WireError` on whatever the version does not allow."""
+        ...
+
+    def decode_binary(self, data: bytes) -> Message:
+        """The same for a frame with the binary opcode."""
         ...
 
     def reply(self, join_ref: Any, ref: Any, topic: Any, status: Status, response: Any) -> bytes: ...
 
     def push(self, join_ref: Any, ref: Any, topic: Any, event: str, payload: Any) -> bytes: ...
 
+    def push_bytes(self, join_ref: Any, topic: str, event: str, data: bytes) -> bytes:
+        """A push of bytes, for a frame with the binary opcode. Raises `BinaryNotSupported` where the
+        version has none, or a field does not fit."""
+        ...
+
 
 class V2:
     """`[join_ref, ref, topic, event, payload]`, both ways."""
 
     format = "phoenix-v2"
+    binary = True
 
     def decode(self, text: str | bytes) -> Message:
         frame = loads(text)
@@ -63,17 +83,51 @@ class V2:
             raise WireError("a V2 frame is an array of five")
         return Message(frame[0], frame[1], frame[2], frame[3], frame[4])  # Phoenix ignores what is beyond
 
+    def decode_binary(self, data: bytes) -> Message:
+        # A kind, four sizes of one byte each, the four strings, and the rest is the payload.
+        if len(data) < 5 or data[0] != _PUSH:
+            raise WireError("a binary frame from a client is a push")
+        fields, start = [], 5
+        for size in data[1:5]:
+            fields.append(data[start : start + size])
+            start += size
+        if start > len(data):
+            raise WireError("a binary frame is shorter than its header says")
+        try:
+            join_ref, ref, topic, event = [str(field, "utf-8") for field in fields]
+        except UnicodeDecodeError as e:
+            raise WireError("a binary frame's header is not UTF-8") from e
+        return Message(join_ref, ref, topic, event, data[start:])
+
     def reply(self, join_ref: Any, ref: Any, topic: Any, status: Status, response: Any) -> bytes:
         return dumps([join_ref, ref, topic, "phx_reply", {"status": status, "response": response}])
 
     def push(self, join_ref: Any, ref: Any, topic: Any, event: str, payload: Any) -> bytes:
         return dumps([join_ref, ref, topic, event, payload])
 
+    def push_bytes(self, join_ref: Any, topic: str, event: str, data: bytes) -> bytes:
+        # Without a ref, unlike a client's: the header is a byte shorter.
+        text = (
+            ""
+            if join_ref is None
+            else join_ref
+            if isinstance(join_ref, str)
+            else str(dumps(join_ref), "utf-8")
+        )
+        fields = [field.encode(errors="replace") for field in (text, topic, event)]
+        sizes = [len(field) for field in fields]
+        if max(sizes) > 255:
+            raise BinaryNotSupported(
+                "A binary frame has room for 255 bytes of join_ref, topic and event each."
+            )
+        return b"".join((bytes((_PUSH, *sizes)), *fields, data))
+
 
 class V1:
     """`{topic, event, payload, ref}`; `join_ref` may come in and never goes out."""
 
     format = "phoenix-v1"
+    binary = False
 
     def decode(self, text: str | bytes) -> Message:
         frame = loads(text)
@@ -81,12 +135,18 @@ class V1:
             raise WireError("a V1 frame is an object with topic, event, payload and ref")
         return Message(frame.get("join_ref"), frame["ref"], frame["topic"], frame["event"], frame["payload"])
 
+    def decode_binary(self, data: bytes) -> Message:
+        return self.decode(data)  # this version does not look at the opcode
+
     def reply(self, join_ref: Any, ref: Any, topic: Any, status: Status, response: Any) -> bytes:
         payload = {"status": status, "response": response}
         return dumps({"topic": topic, "event": "phx_reply", "payload": payload, "ref": ref})
 
     def push(self, join_ref: Any, ref: Any, topic: Any, event: str, payload: Any) -> bytes:
         return dumps({"topic": topic, "event": event, "payload": payload, "ref": ref})
+
+    def push_bytes(self, join_ref: Any, topic: str, event: str, data: bytes) -> bytes:
+        raise BinaryNotSupported("Bytes need version 2 of Phoenix's protocol: connect with vsn=2.0.0.")
 
 
 _VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")

@@ -213,12 +213,6 @@ async def test_K01_a_bug_in_the_receive_loop_closes_1011(
     assert await client.closed() == 1011
 
 
-async def test_D09_a_binary_frame_closes_1011(client: PhoenixClient) -> None:
-    """Until the binary form is spoken here."""
-    await client.ws.send_bytes(b"\x01\x02")
-    assert await client.closed() == 1011
-
-
 async def test_K05_a_client_that_goes_without_a_word_leaves_nothing_behind(server: PhoenixServer) -> None:
     """Slipstream ends its connections like this."""
     async with server.client() as client:
