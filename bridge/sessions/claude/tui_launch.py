@@ -55,7 +55,8 @@ TUI = {
     # after an hour may ask whether to shorten it.
     "CLAUDE_CODE_DISABLE_FEEDBACK_SURVEY": "1",
     "CLAUDE_CODE_RESUME_THRESHOLD_MINUTES": "1000000000",
-    "CLAUDE_CODE_DISABLE_OFFICIAL_MARKETPLACE_AUTOINSTALL": "1",
+    # The left arrow in an empty box would move the conversation into a daemon, away from this pane.
+    "CLAUDE_CODE_DISABLE_AGENT_VIEW": "1",
 }
 """Variables for the TUI alone."""
 
@@ -105,18 +106,16 @@ def plan_tui(
     where this session is to use it."""
     files: dict[str, str] = {}
     assert start.options.cwd is not None, "the service resolves cwd before a session is made"
-    mode = permission_mode(start.options.permission_mode or "manual")
-    words = option_words(
-        start.options.model_copy(update={"permission_mode": mode}), permission_mode, folder, files
-    )
+    mode = start.options.permission_mode or "manual"
+    options = start.options.model_copy(update={"permission_mode": mode})
     argv = (
         str(claude),
         *("--settings", str(folder / SETTINGS)),
-        *words,
+        *option_words(options, permission_mode, folder, files),
         *conversation_words(start),
     )
     env = tui_environment(config, environ, folder, own_config)
-    key = None if own_config is not None else env.pop("ANTHROPIC_API_KEY", None)
+    key = env.pop("ANTHROPIC_API_KEY", None)
     if key:
         files[KEY] = key
     given = _settings(hooks, folder, bypass=mode == "bypassPermissions", key=bool(key), env=env)
@@ -139,17 +138,21 @@ def tui_environment(
     """All variables of the TUI. The editor is ours even where the operator's settings name one: that one
     is then the person's."""
     env = environment(config, environ, TUI)
-    theirs = next((e[n] for e in (config.env, environ) for n in ("VISUAL", "EDITOR") if e.get(n)), None)
-    if theirs:
+    # A bridge that was started from within a session has our own editor in its environment.
+    named = [e.get(name) for e in (config.env, environ) for name in ("VISUAL", "EDITOR", "BRIDGE_EDITOR")]
+    if theirs := next((editor for editor in named if editor and editor != EDITOR_COMMAND), None):
         env["BRIDGE_EDITOR"] = theirs
     env["BRIDGE_EDITOR_SHIM"] = str(folder / EDITOR)
     env["EDITOR"] = env["VISUAL"] = EDITOR_COMMAND
     if own_config is not None:
         env["CLAUDE_CONFIG_DIR"] = str(own_config)
-    if any(name.lower() in {"http_proxy", "all_proxy"} for name in env):
-        # Else the hooks, which are plain HTTP to this machine, would go there.
+        # Not in a person's: there it would be written down as forbidden, for ever.
+        env.setdefault("CLAUDE_CODE_DISABLE_OFFICIAL_MARKETPLACE_AUTOINSTALL", "1")
+    if any(name.lower() in {"http_proxy", "https_proxy", "all_proxy"} for name in env):
+        # Whichever it is, the hooks would go there, which are plain HTTP to this machine.
+        either = env.get("no_proxy") or env.get("NO_PROXY")
         for name in ("NO_PROXY", "no_proxy"):
-            env[name] = ",".join(filter(None, (env.get(name), "127.0.0.1")))
+            env[name] = ",".join(filter(None, (env.get(name) or either, "127.0.0.1")))
     return env
 
 
@@ -169,6 +172,8 @@ def _settings(
     settings: dict[str, Any] = {
         "hooks": {event: [{"hooks": [hook]}] for event, hook in every.items()},
         "disableAllHooks": False,
+        # As `-p` has it, and else asked about: a folder's own `.mcp.json` is taken as it is.
+        "enableAllProjectMcpServers": True,
         # These win over the `env` of a person's or a project's settings.
         "env": {name: env[name] for name in ("EDITOR", "VISUAL")},
     }
@@ -229,7 +234,12 @@ def seed(existing: bytes | None, cwd: str, api_key: str | None) -> bytes:
     config = _object(existing)
     config["hasCompletedOnboarding"] = True
     projects = config.setdefault("projects", {})
-    projects[cwd] = {**projects.get(cwd, {}), "hasTrustDialogAccepted": True}
+    projects[cwd] = {
+        **projects.get(cwd, {}),
+        "hasTrustDialogAccepted": True,
+        # Imports from outside the folder stay forbidden, as they are with `-p`; only the question goes.
+        "hasClaudeMdExternalIncludesWarningShown": True,
+    }
     if api_key:
         responses = config.setdefault("customApiKeyResponses", {})
         approved = responses.setdefault("approved", [])
