@@ -8,7 +8,8 @@ it any more. With `--event` it only passes its input on, and gives up after two 
 the file in which the bridge says where it is, and holds the session's secret.
 
 It may live for days beside each open question, hence sockets without `http.client`: half the memory.
-Whatever happens, its exit status is 0: with 2 the CLI would take the tool as refused.
+Its exit status is 0 whatever happens: all that went wrong is that nobody answered here, and the dialog in
+the terminal does not need us.
 """
 
 from __future__ import annotations
