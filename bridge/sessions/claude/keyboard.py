@@ -20,13 +20,16 @@ WHITE = " \t\n\v\f\r\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr,
 EXITS = frozenset({"exit", "quit", ":q", ":q!", ":wq", ":wq!"})
 """Each of these ends the CLI where it stands alone in the box. Case counts."""
 
+FOLDED, SHOWN = 10_000, 500
+"""A text of more than so many UTF-16 units is folded in the box: all but so many at each end is set aside."""
+
 REMEDY = "use the backend 'headless', which takes every text as it is"
 
 
 def as_typed(prompt: str) -> str:
     """What to put into the box for `prompt`, to be sent with Enter.
 
-    The space that it ends in is cut off by the TUI. It closes the list of completions, in which Enter would
+    The blank at its end is cut off by the TUI. It closes the list of completions, in which Enter would
     choose instead of send, and keeps Enter from making a new line of a backslash. Raises `PromptRejected`.
     """
     text = prompt.rstrip(WHITE)
@@ -39,8 +42,7 @@ def as_typed(prompt: str) -> str:
         what = f"A prompt that begins with {_word(start)!r}"
         why = "the terminal would take it for a command; if it is one, send it with submit {command}, else"
         raise PromptRejected(what, f"{why} {REMEDY}.")
-    _refuse_altered(text)
-    return text + " "
+    return _typeable(text)
 
 
 def as_acknowledged(typed: str) -> str:
@@ -59,8 +61,7 @@ def as_command(command: str) -> str:
         raise PromptRejected(f"{word!r} as a command", why)
     if word.lower() in ("/exit", "/quit"):
         raise PromptRejected(f"The command {word!r}", "it would end Claude; stop the session instead.")
-    _refuse_altered(text)
-    return text + " "
+    return _typeable(text)
 
 
 def _is_command(start: str) -> bool:
@@ -73,6 +74,54 @@ _PATH = re.compile(r"/(?!mcp__)[^\s/]*/|/\*")
 
 def _word(text: str) -> str:
     return text.split(maxsplit=1)[0][:40]
+
+
+def _typeable(text: str) -> str:
+    for at in _altered(text):
+        raise _refusal(text[at], at)
+    stands_for = _STANDS_FOR.search(text)
+    if stands_for or _PASTE_TAG.search(_plain(text)):
+        what = f"The text {stands_for[0]!r}" if stands_for else "A tag <pasted_content>"
+        why = "the terminal has it stand for what was pasted there, and would alter it"
+        raise PromptRejected(what, f"{why}; {REMEDY}.")
+    return text + " " * _blanks(text)
+
+
+# --- a long text, which is folded ------------------------------------------------------------------------
+
+
+def _blanks(text: str) -> int:
+    """How many blanks to end it with, so that its end is folded where nothing is lost."""
+    if 2 * len(text) < FOLDED:
+        return 1
+    units = text.encode("utf-16-le")
+    size = len(units) // 2
+    if size + 1 <= FOLDED:
+        return 1
+    lead, more = _shift(units, SHOWN, -1), _shift(units, size + 1 - SHOWN, 1)
+    if lead == 0 and more is not None:
+        return 1 + more
+    what = (
+        f"What stands {SHOWN} characters from the {'end' if lead == 0 else 'beginning'} of a text this long"
+    )
+    remedy = f"put {lead} blanks before the text" if lead else "shorten it"
+    why = (
+        f"the terminal folds more than {FOLDED} characters there, and would break it; {remedy}, or {REMEDY}."
+    )
+    raise PromptRejected(what, why)
+
+
+def _shift(units: bytes, at: int, step: int) -> int | None:
+    """How far beside a place the text can be folded."""
+    return next((n for n in range(SHOWN) if _folds_well(units, at + n * step)), None)
+
+
+def _folds_well(units: bytes, at: int) -> bool:
+    """Whether nothing is altered that would not be, were the parts before and behind looked at as one."""
+    before, after = units[2 * max(0, at - _WINDOW) : 2 * at], units[2 * at : 2 * (at + _WINDOW)]
+    whole, left, right = (u.decode("utf-16-le", "surrogatepass") for u in (before + after, before, after))
+    behind = {len(whole) - len(right) + i - 1 for i in _altered(f"]{right}")}
+    return behind.union(_altered(f"{left}[")).issubset(_altered(whole))
 
 
 # --- what would not arrive as it is ----------------------------------------------------------------------
@@ -130,27 +179,26 @@ _JOINED_SCRIPTS |= {"KANNADA", "MALAYALAM", "SINHALA", "TIBETAN", "MYANMAR", "KH
 """After a letter of these the TUI keeps a joiner, as the first words of the letters' names say them."""
 
 _PASTE_TAG = re.compile(r"<[^\w<\\]*pasted(?:_|[^\w\s])content")
+_STANDS_FOR = re.compile(r"\[(?:Pasted text|Image|\.\.\.Truncated text) #\d+[^\]\n]{,40}\]?")
 
 _WINDOW = 200
 """How many characters are looked at around one; bounds the work."""
 
 
-def _refuse_altered(text: str) -> None:
-    for found in _NOTABLE.finditer(text):
-        at, character = found.start(), found[0]
-        if _is_kept(character, text, at):
-            continue
-        name = unicodedata.name(character, "a control character")
-        if character in _LINE_BREAKS:
-            why = f"the terminal would make it a line feed; write one, or {REMEDY}."
-        elif unicodedata.category(character) == "Cs":
-            name, why = "a surrogate", "it is one half of a character; remove it."
-        else:
-            why = f"the terminal would leave it out; remove it, or {REMEDY}."
-        raise PromptRejected(f"U+{ord(character):04X} ({name}) at character {at + 1}", why)
-    if _PASTE_TAG.search(_folded(text)):
-        why = "the terminal marks pasted text with it, and would put a backslash into it"
-        raise PromptRejected("A <pasted_content> tag", f"{why}; {REMEDY}.")
+def _altered(text: str) -> Iterator[int]:
+    """Where the TUI would not leave the text as it is."""
+    return (m.start() for m in _NOTABLE.finditer(text) if not _is_kept(m[0], text, m.start()))
+
+
+def _refusal(character: str, at: int) -> PromptRejected:
+    name = unicodedata.name(character, "a control character")
+    if character in _LINE_BREAKS:
+        why = f"the terminal would make it a line feed; write one, or {REMEDY}."
+    elif unicodedata.category(character) == "Cs":
+        name, why = "a surrogate", "it is one half of a character; remove it."
+    else:
+        why = f"the terminal would leave it out; remove it, or {REMEDY}."
+    return PromptRejected(f"U+{ord(character):04X} ({name}) at character {at + 1}", why)
 
 
 def _is_kept(character: str, text: str, at: int) -> bool:
@@ -173,27 +221,25 @@ def _starting(pattern: re.Pattern[str], text: str, first: int, end: int) -> Iter
 
 
 def _is_mark_kept(text: str, at: int) -> bool:
-    """A direction mark is kept in a line written from the right, but for one within a word or a number."""
-    before, after = text[at - 1 : at] if at else "\n", text[at + 1 : at + 2] or "\n"
-    if any(c in _MARKS + _JOINERS for c in (before, after)):
+    """A direction mark is kept beside words and blanks, in a line with letters that it is about."""
+    before = text[at - 1] if at else "\n"
+    after = text[at + 1 : at + 2] or "\n"
+    kinds = [" " if c in "\t\r\n" else unicodedata.category(c)[0] for c in (before, after)]
+    if "M" in kinds or "C" in kinds or all(kind in "LN" for kind in kinds):
         return False
-    if _is_in_word(before) and _is_in_word(after):
-        return False
-    line = text[max(0, at - _WINDOW) : at].rpartition("\n")[2]
-    line += text[at : at + _WINDOW].partition("\n")[0]
-    return any(_script(c) in ("HEBREW", "ARABIC") and unicodedata.category(c) == "Lo" for c in line)
-
-
-def _is_in_word(character: str) -> bool:
-    return unicodedata.category(character)[0] in "LNM"
+    line = text[max(0, at - _WINDOW) : at].rpartition("\n")[2] + text[at : at + _WINDOW].partition("\n")[0]
+    scripts = {_script(c) for c in line if unicodedata.category(c) == "Lo"} & {"HEBREW", "ARABIC"}
+    return scripts == {"ARABIC"} if text[at] == "\u061c" else bool(scripts)
 
 
 def _letter_before(text: str, at: int) -> bool:
-    """Whether it follows a letter of a script that has joiners, and the marks of that letter."""
+    """Whether it follows a letter of a script that has joiners, and at most marks of these scripts."""
     for character in reversed(text[max(0, at - _WINDOW) : at]):
         category = unicodedata.category(character)
-        if not category.startswith("M"):
-            return category == "Lo" and _script(character) in _JOINED_SCRIPTS
+        if category[0] not in "LM" or _script(character) not in _JOINED_SCRIPTS:
+            return False
+        if category[0] == "L":
+            return category == "Lo"
     return False
 
 
@@ -201,7 +247,7 @@ def _script(character: str) -> str:
     return unicodedata.name(character, "").partition(" ")[0]
 
 
-def _folded(text: str) -> str:
+def _plain(text: str) -> str:
     """As the TUI reads a tag: whatever its case, width and accents."""
     if text.isascii():
         return text.lower()
