@@ -155,6 +155,7 @@ async def bridge_kills(
     enough = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         watching = [group.create_task(w.run()) for w in crowd.watchers.values()]
+        watching.append(group.create_task(crowd.record.keep()))
         for watcher in crowd.watchers.values():
             await watcher.until(lambda w=watcher: w.connected, "a first join")  # type: ignore[misc]
         await asyncio.to_thread(crowd.join_js)
@@ -164,7 +165,6 @@ async def bridge_kills(
             answered = await asyncio.to_thread(live, bridge, chance, greeted=n == 0)
             figures.before_answering += not answered
             await asyncio.to_thread(spawn, bridge)
-            await asyncio.to_thread(crowd.record.collect)
         begun = time.monotonic()
         assert await asyncio.to_thread(answers_within, bridge, END_S), bridge.tail()
         figures.back_s.append(time.monotonic() - begun)

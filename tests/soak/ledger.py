@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import urllib.request
 from collections import Counter
 from collections.abc import Sequence
@@ -15,8 +17,8 @@ from tests.soak.prompts import Prompt
 
 Json = dict[str, Any]
 
-RECORD = 200
-"""How many requests the simulator keeps."""
+COLLECT_S = 0.2
+"""The simulator keeps 200 requests and 32 MiB of them; a long conversation's take hundreds of KB each."""
 
 
 class Record:
@@ -27,9 +29,20 @@ class Record:
         self.asked: list[str] = []
         """The last texts in the user's role of each request, oldest first."""
         self._seen = 0
+        self._alone = threading.Lock()
+
+    async def keep(self) -> None:
+        """Collect until cancelled."""
+        while True:
+            await asyncio.to_thread(self.collect)
+            await asyncio.sleep(COLLECT_S)
 
     def collect(self) -> None:
         """Take what came since the last time; fails where some of it is forgotten already."""
+        with self._alone:
+            self._collect()
+
+    def _collect(self) -> None:
         url = f"http://127.0.0.1:{self.port}/_sim/requests?after={self._seen}"
         with urllib.request.urlopen(url, timeout=60) as answer:
             new: list[Json] = json.load(answer)["requests"]
