@@ -98,7 +98,9 @@ async def again(pid: int, before: dict[str, int]) -> None:
     """Until no more is open than was before. The sockets of clients that left take a moment, at both ends."""
     try:
         async with asyncio.timeout(SETTLE_S):
-            while more(pid, before):
+            while True:
+                if not more(pid, before):
+                    return
                 await asyncio.sleep(LOOK_AGAIN_S)
     except TimeoutError:
         assert not more(pid, before), "descriptors stay open"
