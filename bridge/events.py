@@ -98,6 +98,8 @@ class Turn:
     cost_usd: float | None = None
     started_at: float | None = None
     finished_at: float | None = None
+    reason: str | None = None
+    """Why a queued turn waits, where it is for something else than its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,8 @@ class TurnQueued:
     prompt: str
     author: str | None
     position: int
+    reason: str | None = None
+    """See `Turn.reason`."""
     event: ClassVar[str] = "turn_queued"
 
 

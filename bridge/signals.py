@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bridge.events import BlockKind, RequestId, RequestKind, TurnError, TurnId, Usage
+from bridge.events import BlockKind, Outcome, RequestId, RequestKind, TurnError, TurnId, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class ProcessExited:
 
 @dataclass(frozen=True, slots=True)
 class LivenessLost:
-    """Nobody can tell whether the process lives (tmux cannot be asked, for one)."""
+    """Nobody can tell how things stand: tmux cannot be asked, or what can be seen contradicts itself."""
 
     why: str
 
@@ -56,6 +56,27 @@ class PromptSeen:
     """Claude acknowledged the prompt that we sent under this turn's id."""
 
     turn: TurnId
+
+
+@dataclass(frozen=True, slots=True)
+class PromptHeld:
+    """The prompt was not sent, and nothing of it runs: something else is in its way."""
+
+    turn: TurnId
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptsWelcome:
+    """What held a prompt up may be gone: try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLost:
+    """The prompt was handed over and never acknowledged: nobody can tell whether it will run."""
+
+    turn: TurnId
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +152,10 @@ class AnswerNeeded:
 
 @dataclass(frozen=True, slots=True)
 class AnswerMoot:
-    """Claude no longer waits for this answer."""
+    """Claude no longer waits for this answer; `outcome` where a person gave it in the terminal."""
 
     request: RequestId
+    outcome: Outcome = "withdrawn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +170,10 @@ class UpstreamRetrying:
 
 @dataclass(frozen=True, slots=True)
 class TurnEnded:
-    """The end, as Claude tells it. `text` is used where no block carried it. `cost_usd` is this turn's."""
+    """The end, as Claude tells it; `unknown` where it is over and nothing tells how. `text` is used where no
+    block carried it. `cost_usd` is this turn's."""
 
-    status: Literal["completed", "interrupted", "failed"]
+    status: Literal["completed", "interrupted", "failed", "unknown"]
     text: str | None
     error: TurnError | None = None
     usage: Usage | None = None
@@ -164,6 +187,9 @@ Signal = (
     | ConversationNamed
     | SettingsSeen
     | PromptSeen
+    | PromptHeld
+    | PromptsWelcome
+    | PromptLost
     | PromptTyped
     | UpstreamActive
     | TextArrived

@@ -279,7 +279,7 @@ class Actor:
             return  # the last words of a process that was ended on purpose
         out: list[Output] = []
         for signal in batch.signals:
-            out += self.core.observe(signal, now)
+            out += self.core.observe(signal, now, batch.source)
         await self._apply(out, checkpoint=batch.checkpoint)
 
     async def _answer_call(self, call: _Call, now: float) -> None:

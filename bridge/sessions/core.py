@@ -53,7 +53,7 @@ from bridge.sessions.effects import (
     StopProcess,
     TurnAdvanced,
 )
-from bridge.sessions.facts import Facts, Limits
+from bridge.sessions.facts import Facts, Limits, PromptRules
 from bridge.sessions.records import TurnPhase
 from bridge.sessions.requests import OpenRequests
 from bridge.sessions.turns import OpenTurn
@@ -66,7 +66,10 @@ from bridge.signals import (
     LivenessLost,
     ProcessExited,
     ProcessReady,
+    PromptHeld,
+    PromptLost,
     PromptSeen,
+    PromptsWelcome,
     PromptTyped,
     SettingsSeen,
     Signal,
@@ -106,7 +109,12 @@ EDGES: dict[Phase, set[Phase]] = {
 class SessionCore:
     """See the module. After `created` or `restore`, `phase` has one writer: `_to`."""
 
-    def __init__(self, facts: Facts, limits: Limits, evidence: Evidence) -> None:
+    def __init__(
+        self, facts: Facts, limits: Limits, evidence: Evidence, rules: PromptRules | None = None
+    ) -> None:
+        """`rules` are what the backend asks of a prompt, where it cannot take every text."""
+        self._rules = rules
+        self._held = False
         self.facts = facts
         self.phase = Phase.STOPPED
         self.open: OpenTurn | None = None
@@ -179,9 +187,10 @@ class SessionCore:
     def check_prompt(self, command: SubmitPrompt) -> str:
         """The prompt's text, if it may be submitted at all."""
         if command.command is not None:
-            raise PromptRejected(
-                "A slash command", f"only the backend 'tmux' takes one, and this is {self.facts.backend!r}."
-            )
+            if self._rules is None:
+                why = f"only the backend 'tmux' takes one, and this is {self.facts.backend!r}."
+                raise PromptRejected("A slash command", why)
+            return self._rules.command(command.command)
         if command.prompt is None:
             raise InvalidPayload("prompt", "is missing")
         if not command.prompt.strip():
@@ -189,6 +198,8 @@ class SessionCore:
         size = len(command.prompt.encode())
         if size > self._limits.max_prompt_bytes:
             raise PromptTooLarge(size, self._limits.max_prompt_bytes)
+        if self._rules is not None:
+            self._rules.prompt(command.prompt)
         return command.prompt
 
     def submit(
@@ -302,8 +313,16 @@ class SessionCore:
 
     # --- what the backend saw -------------------------------------------------------------------------
 
-    def observe(self, signal: Signal, at: float) -> list[Output]:
-        """Take in one signal. Signals of a process that was stopped on purpose are the caller's to drop."""
+    def observe(self, signal: Signal, at: float, source: str | None = None) -> list[Output]:
+        """Take in one signal; `source` is by what it was seen, where the backend has more than one way.
+        Signals of a process that was stopped on purpose are the caller's to drop."""
+        out = self._observed(signal, at)
+        if source is not None and self._evidence.seen_at == at:
+            self._evidence = Evidence(source, at)
+            out = [self._changed() if isinstance(o, SessionChanged) else o for o in out]
+        return out
+
+    def _observed(self, signal: Signal, at: float) -> list[Output]:
         match signal:
             case TextArrived() | BlockDropped() | BlockSettled() | ToolCalled() | ToolAnswered():
                 return self._content(signal, at)
@@ -311,14 +330,21 @@ class SessionCore:
                 if self.open is None or self.open.id != turn or self.open.active:
                     return []
                 return self._turn_to("seen")
+            case PromptHeld(turn=turn, why=why):
+                return self._hold(turn, why, at)
+            case PromptsWelcome():
+                self._held = False
+                return self._advance("ready", at)
+            case PromptLost(turn=turn, why=why):
+                return self._lose(turn, why, at)
             case UpstreamActive():
                 return self._upstream_active(at)
             case PromptTyped(prompt=prompt):
                 return [] if self.open is not None else self._typed(prompt, at)
             case AnswerNeeded():
                 return self._asked(signal, at)
-            case AnswerMoot(request=request):
-                return self._closed(self.requests.withdraw(request), at)
+            case AnswerMoot(request=request, outcome=outcome):
+                return self._closed(self.requests.withdraw(request, outcome), at)
             case TurnEnded():
                 return self._ended(signal, at)
             case ProcessReady():
@@ -367,9 +393,9 @@ class SessionCore:
 
     def _advance(self, signal: str, at: float) -> list[Output]:
         """Start the next turn where nothing runs."""
-        if self.phase not in (Phase.IDLE, Phase.BUSY) or self.open is not None or not self.queue:
+        if self._held or self.phase not in (Phase.IDLE, Phase.BUSY) or self.open or not self.queue:
             return []
-        turn = replace(self.queue.popleft(), status="running", started_at=at)
+        turn = replace(self.queue.popleft(), status="running", started_at=at, reason=None)
         return [
             *self._begin(turn, signal, at),
             *self._turn_to("sending"),
@@ -452,7 +478,11 @@ class SessionCore:
         turn = self.open.finished(
             s.status, at, text=s.text, error=s.error, usage=s.usage, cost_usd=s.cost_usd
         )
-        out += self._close_turn(turn)
+        return self._over([*out, *self._close_turn(turn)], at)
+
+    def _over(self, out: list[Output], at: float) -> list[Output]:
+        """A turn is over: the next one, or none."""
+        self._held = False
         if self.phase is not Phase.BUSY:
             return out
         if not self.queue:
@@ -460,9 +490,25 @@ class SessionCore:
         # The next turn starts in the same breath: `idle` is said only where it is true.
         return [*out, *self._advance("result", at), self._changed()]
 
+    def _hold(self, turn: TurnId, why: str, at: float) -> list[Output]:
+        """Back into the queue, where it says why, until a turn has ended or something has changed."""
+        if self.open is None or self.open.id != turn or self.open.active:
+            return []
+        out = self._put_back(why)
+        self._held = True
+        if self.phase is Phase.BUSY:
+            out += self._to(Phase.IDLE, "held", at)
+        return out
+
+    def _lose(self, turn: TurnId, why: str, at: float) -> list[Output]:
+        if self.open is None or self.open.id != turn:
+            return []
+        return self._over(self._break_off("unknown", why, at, "prompt_lost"), at)
+
     def _ready(self, s: ProcessReady, at: float) -> list[Output]:
         if self.phase in _HALTED:
             return []
+        self._held = False
         out = self._settings(s.model, s.permission_mode)
         if self.open is None:
             out += self._to(Phase.IDLE, "ready", at)
@@ -493,22 +539,24 @@ class SessionCore:
         f.permission_mode = mode or f.permission_mode
         return [self._changed()] if (f.model, f.permission_mode) != before else []
 
-    def _break_off(self, status: TurnStatus, why: str | None, at: float) -> list[Output]:
+    def _break_off(
+        self, status: TurnStatus, why: str | None, at: float, code: str = "process_died"
+    ) -> list[Output]:
         """The open turn ends without Claude having ended it; what came of it is kept."""
         out = list[Output](self.requests.withdraw_all())
         if self.open is None:
             return out
         out += self.open.settle_previews()
-        error = TurnError("process_died", why) if why else None
+        error = TurnError(code, why) if why else None
         return [*out, *self._close_turn(self.open.finished(status, at, error=error))]
 
-    def _put_back(self) -> list[Output]:
+    def _put_back(self, why: str | None = None) -> list[Output]:
         assert self.open is not None
-        turn = self.open.as_queued()
+        turn = replace(self.open.as_queued(), reason=why)
         self.open = None
         self.facts.turns -= 1
         self.queue.appendleft(turn)
-        queued = TurnQueued(turn.id, turn.key, turn.prompt, turn.author, position=0)
+        queued = TurnQueued(turn.id, turn.key, turn.prompt, turn.author, 0, why)
         return [TurnAdvanced(turn, "queued"), queued]
 
     def _close_turn(self, turn: Turn) -> list[Output]:

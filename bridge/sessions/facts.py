@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from bridge.commands import StartOptions
 from bridge.events import Evidence, Session, SessionName, SessionState, Usage
@@ -14,6 +14,16 @@ from bridge.sessions.records import SessionRecord
 class Limits:
     max_queue: int = 1000
     max_prompt_bytes: int = 1024 * 1024
+
+
+class PromptRules(Protocol):
+    """What a backend cannot take as it stands. Both raise `PromptRejected`, at once or never."""
+
+    def prompt(self, text: str) -> None: ...
+
+    def command(self, text: str) -> str:
+        """A slash command as it is to be sent."""
+        ...
 
 
 @dataclass(slots=True)

@@ -63,10 +63,11 @@ class OpenRequests:
         """The answer could not be sent: the request is open as before."""
         self._answering.pop(request, None)
 
-    def withdraw(self, request: RequestId) -> list[RequestAnswered]:
-        """Claude no longer waits for it."""
-        self._answering.pop(request, None)
-        return self._closed(request, "withdrawn", None)
+    def withdraw(self, request: RequestId, outcome: Outcome = "withdrawn") -> list[RequestAnswered]:
+        """Claude no longer waits for it: it was answered by nobody we know, or in the terminal."""
+        answering = self._answering.pop(request, None)
+        by = answering[1] if answering is not None and answering[0] == outcome else None
+        return self._closed(request, outcome, by)
 
     def withdraw_call(self, call: str) -> list[RequestAnswered]:
         """A tool call that has its result is not waiting for anybody any more."""

@@ -156,6 +156,8 @@ def turn_payload(turn: Turn, *, whole: bool = False) -> dict[str, Any]:
         payload["started_at"] = time_text(turn.started_at)
     if turn.finished_at is not None:
         payload["finished_at"] = time_text(turn.finished_at)
+    if turn.reason is not None:
+        payload["reason"] = turn.reason
     return payload
 
 
@@ -197,8 +199,9 @@ def event_payload(event: Event, now: float) -> dict[str, Any]:
             return _with_parent(payload, parent)
         case BlockDiscarded(turn, block):
             return {"turn": turn, "block": block}
-        case TurnQueued(turn, key, prompt, author, position):
-            return {"turn": turn, "key": key, "prompt": prompt, "author": author, "position": position}
+        case TurnQueued(turn, key, prompt, author, position, reason):
+            payload = {"turn": turn, "key": key, "prompt": prompt, "author": author, "position": position}
+            return payload if reason is None else payload | {"reason": reason}
         case TurnStarted(turn, prompt, author, source):
             return {"turn": turn, "prompt": prompt, "author": author, "source": source}
         case PromptSteered(turn, prompt, author):

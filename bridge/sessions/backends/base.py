@@ -30,6 +30,8 @@ class Batch:
     generation: int
     signals: tuple[Signal, ...]
     checkpoint: Checkpoint | None = None
+    source: str | None = None
+    """By what they were seen, where a backend has more than one way: becomes `Session.evidence`."""
 
 
 Sink = Callable[[Batch], None]

@@ -46,6 +46,8 @@ class Blocks:
         self._next: int = state.get("next", 0)
         self.spoke: bool = state.get("spoke", False)
         """Whether Claude itself has a final block of text in this turn."""
+        self.calls: set[str] = set()
+        """Tool calls that were made known, since this object was made."""
         self._speakers: dict[Parent, _Speaker] = {
             parent or None: _Speaker(message=message, free=list(free))
             for parent, message, free in state.get("speakers", ())
@@ -97,9 +99,11 @@ class Blocks:
         number = self._take_number(parent) if index is None else speaker.open.pop(index).number
         if kind == "tool_use":
             given = content.get("input")
+            identity = str(content.get("id", ""))
+            self.calls.add(identity)
             call = ToolCalled(
                 number,
-                str(content.get("id", "")),
+                identity,
                 str(content.get("name", "")),
                 given if isinstance(given, dict) else {},
                 message,

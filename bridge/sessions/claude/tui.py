@@ -1,0 +1,570 @@
+"""Reads what the TUI lets be seen of itself: hooks, its status file, its transcript. Pure.
+
+The transcript is the truth about what was said and called, and comes up to 100 ms late; hooks tell at once
+and can be missing, late or doubled; the status file alone tells of a turn that ended without a word. Each
+turn of the TUI has a `promptId`, by which the three are put together. A turn is over as soon as the
+transcript has all that `Stop` says, or says so itself; where only the status file has gone idle, after a
+moment's grace for the others. Times are monotonic seconds, given by the caller.
+
+Read again from an earlier `export`, it says the same again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+
+from bridge.events import RequestId, TurnError, TurnId, Usage
+from bridge.sessions.claude.blocks import Blocks
+from bridge.sessions.claude.messages import REQUEST_KINDS, error_code, output_text
+from bridge.signals import (
+    AnswerMoot,
+    AnswerNeeded,
+    ConversationNamed,
+    PromptSeen,
+    PromptTyped,
+    SettingsSeen,
+    Signal,
+    ToolAnswered,
+    TurnEnded,
+    UpstreamActive,
+)
+
+Json = dict[str, Any]
+Status = Literal["idle", "busy", "waiting"]
+
+GRACE_S = 1.0
+"""For the transcript, which is written every 100 ms, and for hooks on their way."""
+CALL_S = 0.3
+"""A question is shown behind the call that it is about, as long as the transcript has that in time."""
+DISAGREE_S = 10.0
+"""The status says busy and nothing else does: a slash command of a person's takes less, or shows itself."""
+
+INTERRUPTED = "[Request interrupted by user"
+SYNTHETIC = "<synthetic>"
+MODES = {"default": "manual"}
+"""The CLI's files and hooks say `default` where its own screen and options say `manual`."""
+
+
+@dataclass(slots=True)
+class _Preview:
+    """Lines of one message as they are displayed. They may overtake each other on their way here."""
+
+    index: int
+    text: str = ""
+    next_line: int = 0
+    early: dict[int, str] = field(default_factory=dict)
+    shown: bool = False
+
+
+@dataclass(slots=True)
+class _Ask:
+    event: Json
+    since: float
+    call: str | None = None
+    opened: bool = False
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One turn of the TUI. `in_transcript` once its prompt stands there: what stands before is another's."""
+
+    prompt_id: str | None
+    command: bool = False
+    in_transcript: bool = False
+    active: bool = False
+    calls: dict[str, str] = field(default_factory=dict)
+    """Tool calls without a result: id, and what it is as JSON."""
+    said: str = ""
+    """The text of its last message."""
+    final: bool = False
+    """Its last message is one that ends a turn."""
+    stopped: str | None = None
+    """What `Stop` gave as its last message."""
+    stopped_at: float | None = None
+    idle_since: float | None = None
+    error: TurnError | None = None
+    failed_at: float | None = None
+    output: str = ""
+    """What a slash command said."""
+    usage: dict[str, Usage] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    turn: TurnId
+    text: str
+    command: bool
+
+
+class TuiReader:
+    """One process of the TUI, from its start or from an `export` on."""
+
+    def __init__(self, conversation: str, state: Mapping[str, Any] | None = None) -> None:
+        state = state or {}
+        self.conversation: str = state.get("conversation", conversation)
+        self.offset: int = state.get("offset", 0)
+        """Bytes of the transcript of `conversation` that have been taken in."""
+        self.status_now: Status | None = None
+        self.acknowledged: str | None = None
+        """The prompt that `UserPromptSubmit` told of last."""
+        self._resume_at = self.offset
+        self._rest = b""
+        self._turn: _Turn | None = None
+        self._ended: str | None = state.get("ended")
+        self._expected: _Expected | None = None
+        self._blocks = Blocks()
+        self._previews: dict[str, _Preview] = {}
+        self._count = 0
+        self._later: list[Json] = []
+        self._asks: dict[str, _Ask] = {}
+        self._model: str | None = None
+        self._mode: str | None = None
+        self._busy_since: float | None = None
+
+    def export(self) -> Json:
+        """Where to begin again: before the open turn, else behind all that was read."""
+        return {"conversation": self.conversation, "offset": self._resume_at, "ended": self._ended}
+
+    @property
+    def open(self) -> bool:
+        """A turn runs, as far as can be seen."""
+        return self._turn is not None
+
+    @property
+    def untouched(self) -> bool:
+        """The open turn has said nothing yet."""
+        return self._turn is not None and not self._turn.active
+
+    # --- what the keyboard side tells -----------------------------------------------------------------
+
+    def expect(self, turn: TurnId, text: str, *, command: bool = False) -> None:
+        """This prompt is about to be entered; what is acknowledged with exactly this text is this turn."""
+        self._expected = _Expected(turn, text, command)
+
+    def expects(self, text: str) -> bool:
+        return self._expected is not None and not self._expected.command and self._expected.text == text
+
+    def forget(self) -> None:
+        """It was not entered after all."""
+        self._expected = None
+
+    def asked(self, request: str, event: Json, now: float) -> list[Signal]:
+        """A question, under the id of the hook that waits for its answer."""
+        if request in self._asks:
+            return []
+        self._asks[request] = _Ask(event, now)
+        return self._open_asks(now)
+
+    def asks(self, request: str) -> bool:
+        return request in self._asks
+
+    def answered(self, request: str) -> None:
+        self._asks.pop(request, None)
+
+    # --- hooks ----------------------------------------------------------------------------------------
+
+    def hook(self, event: Json, now: float) -> list[Signal]:
+        out = self._settings(None, event.get("permission_mode"))
+        prompt_id = event.get("prompt_id")
+        match event.get("hook_event_name"):
+            case "UserPromptSubmit":
+                text = str(event.get("prompt", ""))
+                if self._turn is not None and self._turn.prompt_id == prompt_id:
+                    return out  # typed behind the running turn: the transcript tells when it begins
+                self.acknowledged = text
+                return [*out, *self._begin(prompt_id, text, now)]
+            case "MessageDisplay" | "Stop" | "StopFailure":
+                return [*out, *self._of_turn(event, now)]
+            case "PreToolUse":
+                self._called(
+                    str(event.get("tool_use_id", "")), event.get("tool_name"), event.get("tool_input")
+                )
+            case "PostToolUse" | "PostToolUseFailure":
+                return [*out, *self._moot_call(str(event.get("tool_use_id", "")), "allowed")]
+            case "SessionStart":
+                return [*out, *self._settings(event.get("model"), None)]
+        return out
+
+    def _of_turn(self, event: Json, now: float) -> list[Signal]:
+        prompt_id = event.get("prompt_id")
+        turn = self._turn
+        if prompt_id == self._ended:
+            return []
+        if turn is None or turn.prompt_id != prompt_id:
+            self._later.append(event)  # its prompt is still to be read
+            return []
+        match event["hook_event_name"]:
+            case "MessageDisplay":
+                return self._display(turn, event)
+            case "Stop":
+                turn.stopped, turn.stopped_at = str(event.get("last_assistant_message") or "").rstrip(), now
+            case "StopFailure":
+                text = str(event.get("last_assistant_message") or "")
+                turn.failed_at = now
+                turn.error = turn.error or TurnError(error_code(str(event.get("error")), None), text)
+        return self._perhaps_over(now)
+
+    def _display(self, turn: _Turn, event: Json) -> list[Signal]:
+        message = str(event.get("message_id"))
+        preview = self._previews.get(message)
+        if preview is None:
+            self._count += 1
+            preview = self._previews[message] = _Preview(self._count)
+        preview.early[int(event.get("index", 0))] = str(event.get("delta", ""))
+        added = ""
+        while (line := preview.early.pop(preview.next_line, None)) is not None:
+            preview.next_line += 1
+            added += line
+        out = self._active(turn)
+        if not preview.shown:
+            if not added:
+                return out
+            self._blocks.block_started(None, preview.index, "text")
+            preview.shown = True
+        preview.text += added
+        return [*out, *self._blocks.text_arrived(None, preview.index, added)]
+
+    # --- the status file --------------------------------------------------------------------------------
+
+    def status(self, said: Mapping[str, Any], now: float) -> list[Signal]:
+        """The file's content; of another conversation, where a person began or resumed one."""
+        out: list[Signal] = []
+        status = said.get("status")
+        before, self.status_now = self.status_now, status if status in ("idle", "busy", "waiting") else None
+        self._busy_since = now if status == "busy" and before != "busy" else self._busy_since
+        if before == "waiting" and status == "busy" and len(self._asks) == 1:
+            out += self._moot(next(iter(self._asks)), "allowed")
+        turn = self._turn
+        if status == "busy" and turn is None and self._expected is not None and self._expected.command:
+            out += self._begin(None, self._expected.text, now)
+        elif turn is not None:
+            turn.idle_since = (turn.idle_since or now) if status == "idle" else None
+        return [*out, *self._perhaps_over(now)]
+
+    def switched(self, conversation: str) -> list[Signal]:
+        """Another conversation goes on in this process: its transcript is read from where it stands."""
+        self.conversation = conversation
+        self.offset = self._resume_at = 0
+        self._rest = b""
+        return [ConversationNamed(conversation)]
+
+    # --- time -------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> list[Signal]:
+        """To be called every tenth of a second or so while `open`."""
+        return [*self._open_asks(now), *self._perhaps_over(now)]
+
+    def contradiction(self, now: float) -> str | None:
+        """What has been at odds for too long."""
+        busy = self.status_now == "busy" and self._busy_since is not None
+        if self._turn is None and busy and now - (self._busy_since or now) > DISAGREE_S:
+            return "the status file says busy, and no turn is to be seen"
+        return None
+
+    # --- the transcript ---------------------------------------------------------------------------------
+
+    def transcript(self, data: bytes, now: float) -> list[Signal]:
+        """More of the file, cut anywhere."""
+        out: list[Signal] = []
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            begin = self.offset
+            self.offset += len(line) + 1
+            entry = _entry(line)
+            if not entry.get("isSidechain"):
+                out += self._entry(entry, begin, now)
+        if self._turn is None:
+            self._resume_at = self.offset
+        return [*out, *self._show_again(), *self._open_asks(now), *self._perhaps_over(now)]
+
+    def _entry(self, entry: Json, begin: int, now: float) -> list[Signal]:
+        message = entry.get("message")
+        match entry.get("type"):
+            case "user" if isinstance(message, dict) and not entry.get("isMeta"):
+                return self._user(entry, message, begin, now)
+            case "assistant" if isinstance(message, dict):
+                return self._assistant(entry, message)
+            case "system" if entry.get("subtype") == "turn_duration":
+                turn = self._turn
+                if turn is not None and turn.in_transcript:
+                    return self._over("completed", now)
+        return []
+
+    def _user(self, entry: Json, message: Json, begin: int, now: float) -> list[Signal]:
+        content, prompt_id = message.get("content"), entry.get("promptId")
+        origin = entry.get("origin")
+        if isinstance(origin, dict) and origin.get("kind") == "human" and prompt_id:
+            return self._prompt_read(str(prompt_id), _prompt_text(content), begin, now)
+        turn = self._turn
+        if isinstance(content, str):
+            return self._command_read(turn, content, begin)
+        if turn is None or not turn.in_transcript or not isinstance(content, list):
+            return []
+        out: list[Signal] = []
+        for block in content:
+            if block.get("type") == "tool_result":
+                call = str(block.get("tool_use_id"))
+                turn.calls.pop(call, None)
+                failed = bool(block.get("is_error"))
+                out += self._moot_call(call, "denied" if failed else "allowed")
+                out.append(ToolAnswered(call, output_text(block.get("content")), failed))
+            elif str(block.get("text", "")).startswith(INTERRUPTED):
+                return [*out, *self._over("interrupted", now)]
+        return out
+
+    def _prompt_read(self, prompt_id: str, text: str, begin: int, now: float) -> list[Signal]:
+        out: list[Signal] = []
+        if prompt_id == self._ended:
+            return []
+        if self._turn is None or self._turn.prompt_id != prompt_id:
+            out += self._begin(prompt_id, text, now)
+        assert self._turn is not None
+        self._turn.in_transcript = True
+        self._resume_at = begin
+        later, self._later = self._later, []
+        for event in later:
+            out += self._of_turn(event, now)
+        return out
+
+    def _command_read(self, turn: _Turn | None, content: str, begin: int) -> list[Signal]:
+        if turn is not None and turn.command:
+            turn.in_transcript = True
+            if content.startswith("<local-command-stdout>"):
+                turn.output = _plain(content)
+        return []
+
+    def _assistant(self, entry: Json, message: Json) -> list[Signal]:
+        turn = self._turn
+        if turn is None or not turn.in_transcript:
+            return []
+        content = message.get("content")
+        content = content if isinstance(content, list) else []
+        if message.get("model") == SYNTHETIC:
+            if entry.get("isApiErrorMessage"):
+                status = entry.get("apiErrorStatus")
+                known = status if isinstance(status, int) else None
+                code = error_code(str(entry.get("error") or ""), known)
+                turn.error = TurnError(code, output_text(content), known)
+            return []
+        out = [*self._settings(entry.get("requestedModel"), None), *self._active(turn)]
+        turn.error = None  # what it was, it is overcome
+        identity = str(message.get("id", ""))
+        self._blocks.message_named(identity)
+        for block in content:
+            out += self._settle(turn, identity, block)
+        turn.final = message.get("stop_reason") not in (None, "tool_use", "pause_turn")
+        if isinstance(usage := message.get("usage"), dict):
+            turn.usage[identity] = _usage(usage)
+        return out
+
+    def _settle(self, turn: _Turn, message: str, block: Json) -> list[Signal]:
+        out: list[Signal] = []
+        match block.get("type"):
+            case "text":
+                text = str(block.get("text", ""))
+                turn.said = text.rstrip()
+                out += self._drop_until(text)
+            case "tool_use":
+                turn.said = ""
+                out += self._hide()
+                self._called(str(block.get("id", "")), block.get("name"), block.get("input"))
+            case _:
+                out += self._hide()
+        return [*out, *self._blocks.settle(None, message, block)]
+
+    # --- previews ---------------------------------------------------------------------------------------
+
+    def _drop_until(self, text: str) -> list[Signal]:
+        """Leave, of all previews, that of this text, if it has one: those before it were given up."""
+        shown = [p for p in self._previews.values() if p.shown]
+        match_ = next((p for p in shown if p.text.rstrip() == text.rstrip()), None)
+        match_ = match_ or next((p for p in reversed(shown) if text.startswith(p.text)), None)
+        out: list[Signal] = []
+        for message, preview in list(self._previews.items()):
+            if match_ is not None and preview.index > match_.index:
+                break
+            if preview is not match_ and match_ is not None:
+                out += self._blocks.drop(None, preview.index)
+            if match_ is not None or not preview.shown:
+                del self._previews[message]
+        return out if match_ is not None else [*out, *self._hide()]
+
+    def _hide(self) -> list[Signal]:
+        """What was displayed comes behind what the transcript has now: it is shown again, under its place."""
+        for preview in self._previews.values():
+            preview.shown = False
+        return self._blocks.drop(None)
+
+    def _show_again(self) -> list[Signal]:
+        out: list[Signal] = []
+        for preview in self._previews.values():
+            if not preview.shown and preview.text and self._turn is not None:
+                self._blocks.block_started(None, preview.index, "text")
+                preview.shown = True
+                out += self._blocks.text_arrived(None, preview.index, preview.text)
+        return out
+
+    # --- turns ------------------------------------------------------------------------------------------
+
+    def _begin(self, prompt_id: str | None, text: str, now: float) -> list[Signal]:
+        out: list[Signal] = []
+        if self._turn is not None:
+            out += self._over(self._how(self._turn), now)  # it ended, and nobody said so
+        expected = self._expected
+        self._turn = _Turn(prompt_id)
+        self._blocks, self._previews = Blocks(), {}
+        if expected is None or expected.text != text:
+            return [*out, PromptTyped(text)]
+        self._expected = None
+        self._turn.command = expected.command
+        # The request is on its way by now: it is never sent again.
+        return [*out, PromptSeen(expected.turn), UpstreamActive()]
+
+    def _active(self, turn: _Turn) -> list[Signal]:
+        if turn.active:
+            return []
+        turn.active = True
+        return [UpstreamActive()]
+
+    def _perhaps_over(self, now: float) -> list[Signal]:
+        """End the turn where enough says that it is over."""
+        turn = self._turn
+        if turn is None:
+            return []
+        if turn.command:
+            done = turn.idle_since is not None and (turn.output or now - turn.idle_since > GRACE_S)
+            return self._over("completed", now) if done else []
+        if turn.stopped is not None and turn.stopped_at is not None:
+            whole = turn.in_transcript and turn.final and turn.said == turn.stopped
+            if whole or now - turn.stopped_at > GRACE_S:
+                return self._over("completed", now)
+            return []
+        if turn.failed_at is not None:
+            if (turn.error is not None and turn.error.status) or now - turn.failed_at > CALL_S:
+                return self._over("failed", now)
+            return []
+        if turn.idle_since is not None and now - turn.idle_since > GRACE_S:
+            return self._over(self._how(turn), now)
+        return []
+
+    def _how(self, turn: _Turn) -> Literal["completed", "interrupted", "failed", "unknown"]:
+        """How a turn ended of which only the transcript tells."""
+        if turn.error is not None:
+            return "failed"
+        if turn.final:
+            return "completed"
+        # Escape before the first word leaves no trace but an idle status.
+        return "interrupted" if turn.idle_since is not None else "unknown"
+
+    def _over(
+        self, status: Literal["completed", "interrupted", "failed", "unknown"], now: float
+    ) -> list[Signal]:
+        turn = self._turn
+        assert turn is not None
+        out: list[Signal] = []
+        text = turn.stopped if turn.stopped is not None else turn.output or None
+        if status == "completed" and text and text != turn.said and not turn.command:
+            # The transcript did not come: what Stop gave is the last message.
+            out += self._drop_until(text)
+            out += self._blocks.settle(None, f"stop-{turn.prompt_id}", {"type": "text", "text": text})
+        out += self._blocks.keep_all() if status in ("interrupted", "unknown") else self._blocks.drop_all()
+        for request in list(self._asks):
+            out += self._moot(request, "withdrawn")
+        usage = sum(turn.usage.values(), Usage()) if turn.usage else None
+        self._ended, self._turn, self._previews = turn.prompt_id, None, {}
+        self._resume_at = self.offset
+        error = turn.error if status == "failed" else None
+        return [*out, TurnEnded(status, text, error, usage)]
+
+    # --- questions --------------------------------------------------------------------------------------
+
+    def _called(self, call: str, name: object, given: object) -> None:
+        if self._turn is not None and call:
+            self._turn.calls[call] = _key(name, given)
+
+    def _open_asks(self, now: float) -> list[Signal]:
+        out: list[Signal] = []
+        turn = self._turn
+        for request, ask in self._asks.items():
+            if ask.opened or turn is None:
+                continue
+            key = _key(ask.event.get("tool_name"), ask.event.get("tool_input"))
+            taken = {a.call for a in self._asks.values()}
+            ask.call = next((c for c, k in turn.calls.items() if k == key and c not in taken), None)
+            known = ask.call is not None and ask.call in self._blocks.calls
+            if not known and now - ask.since < CALL_S:
+                ask.call = None
+                continue
+            ask.opened = True
+            out.append(_needed(RequestId(request), ask))
+        return out
+
+    def _moot_call(self, call: str, outcome: Literal["allowed", "denied"]) -> list[Signal]:
+        moot = [r for r, a in self._asks.items() if a.call == call]
+        return [signal for request in moot for signal in self._moot(request, outcome)]
+
+    def _moot(self, request: str, outcome: Literal["allowed", "denied", "withdrawn"]) -> list[Signal]:
+        self._asks.pop(request, None)
+        return [AnswerMoot(RequestId(request), outcome)]
+
+    def _settings(self, model: object, mode: object) -> list[Signal]:
+        new_model = model if isinstance(model, str) and model and model != self._model else None
+        known = MODES.get(mode, mode) if isinstance(mode, str) else None
+        new_mode = known if known and known != self._mode else None
+        self._model, self._mode = new_model or self._model, new_mode or self._mode
+        return [SettingsSeen(new_model, new_mode)] if new_model or new_mode else []
+
+
+def _needed(request: RequestId, ask: _Ask) -> AnswerNeeded:
+    event = ask.event
+    tool = str(event.get("tool_name", ""))
+    given = event.get("tool_input")
+    offered = event.get("permission_suggestions")
+    return AnswerNeeded(
+        request,
+        REQUEST_KINDS.get(tool, "permission"),
+        tool,
+        given if isinstance(given, dict) else {},
+        tuple(s for s in offered if isinstance(s, dict)) if isinstance(offered, list) else (),
+        ask.call,
+    )
+
+
+def _key(name: object, given: object) -> str:
+    return f"{name} {orjson.dumps(given, option=orjson.OPT_SORT_KEYS).decode()}"
+
+
+def _entry(line: bytes) -> Json:
+    try:
+        entry = orjson.loads(line)
+    except orjson.JSONDecodeError:  # an empty one, or half of one: its writer was killed
+        return {}
+    return entry if isinstance(entry, dict) else {}
+
+
+def _prompt_text(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    blocks = content if isinstance(content, list) else []
+    return "\n".join(
+        str(b.get("text", "")) for b in blocks if isinstance(b, dict) and b.get("type") == "text"
+    )
+
+
+def _plain(said: str) -> str:
+    """What a slash command printed, without its tags and colours."""
+    text = said.removeprefix("<local-command-stdout>").removesuffix("</local-command-stdout>")
+    plain, _, rest = text.partition("\x1b[")
+    while rest:
+        _, _, rest = rest.partition("m")
+        more, _, rest = rest.partition("\x1b[")
+        plain += more
+    return plain.strip()
+
+
+def _usage(said: Json) -> Usage:
+    return Usage(**{name: int(said.get(name) or 0) for name in Usage.__dataclass_fields__})
