@@ -1,9 +1,10 @@
 """The one file that talks to tmux: a server of our own, one session for each conversation.
 
-Every call is one short-lived `tmux` in a thread (3 to 8 ms). A library of tmux objects is not used: it
-would start the server with the bridge's own environment, secrets and all, and takes a question that
-could not be asked for the answer "there is nothing". Here only tmux's own "no server", "no such session"
-mean that there is none; anything else raises `TmuxError` and says nothing about what lives.
+A call goes through one connection in control mode (`tmux_control`, 0.1 ms), where that is up, or else is one
+short-lived `tmux` in a thread (3 to 8 ms). A library of tmux objects is not used: it would start the server
+with the bridge's own environment, secrets and all, and takes a question that could not be asked for the
+answer "there is nothing". Here only tmux's own "no server", "no such session" mean that there is none;
+anything else raises `TmuxError` and says nothing about what lives.
 """
 
 from __future__ import annotations
@@ -13,22 +14,36 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from bridge.config import TmuxConfig
 from bridge.errors import TmuxError
+from bridge.sessions.tmux_control import (
+    CALL_S,
+    COMMANDS_ONLY,
+    WATCHING,
+    ControlClient,
+    Disconnected,
+    Noticed,
+    Refused,
+    Surprise,
+)
 
 T = TypeVar("T")
 
 MINIMUM_VERSION = (3, 2)
 """Ubuntu 22.04's; 3.0 already knows all that is used, but nobody tried."""
 
-CALL_S = 10
-"""A tmux that does not answer for so long hangs; a loaded machine takes tenths of a second."""
+CONTROL_VERSION = (3, 3)
+"""Before, a connection for commands gives every window a size of 80 by 23, `ignore-size` or not."""
+
+CONNECT_AGAIN_S = 60
+"""Before another try where a connection hung or was not understood. Until then every call is a process."""
 
 ENVIRONMENT = (
     "HOME",
@@ -54,8 +69,9 @@ for the CLI must never reach a shell of theirs."""
 _ABSENT = re.compile(
     r"no server running on|error connecting to .*\((No such file or directory|Connection refused)\)"
     r"|can't find (session|pane|window)|no such (session|pane|window)"
-    r"|no current target",  # `-a` on a server without sessions
+    r"|no current target|no sessions",  # `-a`, or attaching, on a server without sessions
 )
+_UNTOLD = re.compile(r"[\x00-\x1f\x7f-\x9f$%\\\u2028\u2029\ud800-\udfff]")
 _FORMAT = "\t".join(
     f"#{{{name}}}"
     for name in (
@@ -70,6 +86,7 @@ _FORMAT = "\t".join(
         "pane_tty",
         "pid",
         PANE,
+        "version",
     )
 )
 
@@ -79,7 +96,8 @@ Command = Sequence[str]
 
 @dataclass(frozen=True, slots=True)
 class Pane:
-    """A session's one pane. `status` and `signal` are known once tmux calls it dead."""
+    """A session's one pane. `status` and `signal` are known once tmux calls it dead. The `pid` of a dead one
+    is 0 where tmux does not tell it any more (3.8)."""
 
     session: str
     owner: str
@@ -99,7 +117,11 @@ class Pane:
 
 
 class Tmux:
-    """One tmux server, reached by the name of its socket. Started where it does not run."""
+    """One tmux server, reached by the name of its socket. Started where it does not run.
+
+    Where a connection for commands can be made is learnt from what is found: the call after one that saw a
+    session of ours makes it.
+    """
 
     def __init__(self, socket: str, config: TmuxConfig, environ: Mapping[str, str] = os.environ) -> None:
         self.socket = socket
@@ -107,6 +129,20 @@ class Tmux:
         self._binary = str(config.path) if config.path else "tmux"
         self._env = {name: environ[name] for name in ENVIRONMENT if name in environ}
         self._env.setdefault("LANG", "C.UTF-8")
+        self._client: ControlClient | None = None
+        self._seen: str | None = None
+        self._version: tuple[int, int] | None = None
+        self._not_before = 0.0
+        self._closed = False
+        self._gate = asyncio.Lock()
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def connected(self) -> bool:
+        """Calls go through a connection, and not by a process each."""
+        return self._client is not None and self._client.up
 
     def attach_command(self, session: str) -> str:
         """What a person types to see the session."""
@@ -117,11 +153,11 @@ class Tmux:
 
         Raises `TmuxError` where tmux cannot say.
         """
-        return await _in_thread(lambda: self.panes_now(session))
+        return self._found(await self._ask(_list_panes(session)))
 
     def panes_now(self, session: str | None = None) -> list[Pane]:
         """`panes`, blocking."""
-        return _panes(self._run(_list_panes(session)) or [])
+        return [row.pane for row in _rows(self._run(_list_panes(session)) or [])]
 
     async def new_session(self, session: str, command: Sequence[str], options: Mapping[str, str]) -> Pane:
         """A detached session that runs `command` in its one pane and stays when that ends.
@@ -131,7 +167,7 @@ class Tmux:
         size = ("-x", str(self._config.width), "-y", str(self._config.height))
         # One call, so that no session is ever there without its owner and its options. What comes first
         # must stand before the first pane does: a command that fails at once has to leave its pane.
-        said = await self._ask(
+        said = await self._by_process(
             ("start-server",),
             ("set-option", "-s", "exit-empty", "off"),
             ("set-option", "-g", "remain-on-exit", "on"),
@@ -144,7 +180,7 @@ class Tmux:
         )
         if not said:
             raise TmuxError(f"tmux did not start the session {session}.")
-        return _panes(said)[-1]
+        return self._found(said)[-1]
 
     async def respawn(self, session: str, command: Sequence[str], options: Mapping[str, str]) -> Pane:
         """End what runs in the session's pane, if it still does, and run `command` there. Whoever is attached
@@ -157,10 +193,11 @@ class Tmux:
             ("respawn-pane", "-k", "-t", target, "-c", "/", "--", *command),
             *_set_options(session, options),
             _list_panes(session),
+            twice=False,
         )
         if not said:
             raise _no_session(session)
-        return _panes(said)[-1]
+        return self._found(said)[-1]
 
     async def send_keys(self, session: str, *keys: str, literal: bool = False) -> None:
         """Press keys in the session's pane, named as tmux names them (`Enter`, `C-g`), or text as it stands.
@@ -176,6 +213,7 @@ class Tmux:
             ("copy-mode", "-q", "-t", target),
             ("send-keys", "-t", target, *(["-l"] if literal else []), "--", *keys),
             ("display-message", "-p", "-t", target, "#{pane_dead}"),
+            twice=False,
         )
         if said is None:
             raise _no_session(session)
@@ -198,7 +236,10 @@ class Tmux:
         """What the session's screen shows, as text; empty where there is no such session. For people to read:
         nothing may be decided by it. Raises `TmuxError` where tmux cannot say."""
         found = await self.panes(session)
-        return (await self._ask(("capture-pane", "-p", "-t", _exactly(found[-1]))) or []) if found else []
+        if not found:
+            return []
+        # Not through the connection, where a screen could show what looks like the end of the answer.
+        return await self._by_process(("capture-pane", "-p", "-t", _exactly(found[-1]))) or []
 
     async def kill_session(self, session: str) -> None:
         """Nothing where there is none."""
@@ -206,12 +247,46 @@ class Tmux:
 
     async def kill_server(self) -> None:
         """Ends everything on this socket: for tests and for `--simulate`'s own server."""
-        await self._ask(("kill-server",))
+        if self._client is not None:
+            await self._client.close()
+        await self._by_process(("kill-server",))
+
+    async def watch(
+        self,
+        session: str,
+        output: Callable[[str, bytes], None],
+        notice: Callable[[Noticed], None] | None = None,
+        flags: str = WATCHING,
+    ) -> ControlClient:
+        """A connection of its own, for the caller to close, that hears what the panes of a session write.
+
+        Raises `TmuxError`, also where there is no such session, or tmux is older than `CONTROL_VERSION`.
+        """
+        if not await self.panes(session):
+            raise _no_session(session)
+        if self._version is None or self._version < CONTROL_VERSION:
+            raise TmuxError("Watching a screen needs tmux 3.3 or newer.")
+        return await self._introduced(session, flags, output, notice)
+
+    async def close(self) -> None:
+        """End the connection for commands; nothing in tmux ends. Later calls are processes again."""
+        self._closed = True
+        if self._client is not None:
+            await self._client.close()
 
     def version_now(self) -> str:
         """Like `tmux 3.3a`; blocking."""
         said = self._start("-V")
         return said[0] if said else ""
+
+    def _found(self, said: Sequence[str] | None) -> list[Pane]:
+        """What tmux listed. A session of ours can be attached to by the next call."""
+        rows = _rows(said or [])
+        if rows:
+            self._version = rows[-1].version
+        if self._version is not None and self._version >= CONTROL_VERSION:
+            self._seen = next((row.pane.session for row in rows if row.pane.owner), self._seen)
+        return [row.pane for row in rows]
 
     async def _target(self, session: str) -> str:
         """The session's pane, as tmux is to be asked for it."""
@@ -220,12 +295,73 @@ class Tmux:
             raise _no_session(session)
         return _exactly(found[-1])
 
-    async def _ask(self, *commands: Command) -> list[str] | None:
-        """tmux's answer as lines; None where it said that what was asked for is not there."""
-        return await _in_thread(lambda: self._run(*commands))
+    async def _ask(self, *commands: Command, twice: bool = True) -> list[str] | None:
+        """tmux's answer as lines; None where it said that what was asked for is not there. `twice`: it may be
+        asked again where the connection ended before the answer came."""
+        client = await self._connection()
+        async with self._call():
+            if client is not None and client.up:
+                try:
+                    return await client.commands(*commands)
+                except Refused as e:
+                    _unless_absent(commands[0], str(e))
+                    return None
+                except (Disconnected, Surprise):
+                    if not twice:
+                        raise
+            return await _in_thread(lambda: self._run(*commands))
+
+    async def _by_process(self, *commands: Command) -> list[str] | None:
+        async with self._call():
+            return await _in_thread(lambda: self._run(*commands))
+
+    async def _connection(self) -> ControlClient | None:
+        """The one for commands, where there is one or can be."""
+        client = self._client
+        if client is not None and client.up:
+            return client
+        now = asyncio.get_running_loop().time()
+        if client is not None:
+            self._client = None
+            if not isinstance(client.problem, Disconnected):
+                self._not_before = now + CONNECT_AGAIN_S
+        if self._closed or self._seen is None or self._calls or now < self._not_before:
+            return None
+        session, self._seen = self._seen, None
+        try:
+            self._client = await self._introduced(session, COMMANDS_ONLY)
+        except TmuxError as e:
+            if not (isinstance(e, Refused) and _ABSENT.search(str(e))):
+                self._not_before = now + CONNECT_AGAIN_S
+        return self._client
+
+    async def _introduced(
+        self,
+        session: str,
+        flags: str,
+        output: Callable[[str, bytes], None] | None = None,
+        notice: Callable[[Noticed], None] | None = None,
+    ) -> ControlClient:
+        """A new connection. Nothing else is asked of tmux meanwhile: up to 3.6 a server dies, and all its
+        sessions, where one begins or ends while a client has said only half of who it is."""
+        async with self._gate:
+            await self._idle.wait()
+            return await ControlClient.open(self._command(), session, self._env, flags, output, notice)
+
+    @contextlib.asynccontextmanager
+    async def _call(self) -> AsyncIterator[None]:
+        async with self._gate:
+            self._calls += 1
+            self._idle.clear()
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
 
     def _run(self, *commands: Command) -> list[str] | None:
-        """`_ask` by a tmux of its own, blocking."""
+        """`_by_process`, blocking."""
         words: list[str] = []
         for command in commands:
             words += [*([";"] if words else []), *map(_argument, command)]
@@ -249,9 +385,8 @@ class Tmux:
         if done.returncode == 0:
             return _lines(done.stdout.decode(errors="replace"))
         problem = done.stderr.decode(errors="replace").strip()
-        if _ABSENT.search(problem):
-            return None
-        raise TmuxError(f"tmux refused ({_verb(words)}): {problem or f'exit status {done.returncode}'}")
+        _unless_absent(words, problem or f"exit status {done.returncode}")
+        return None
 
     def _command(self, *words: str) -> list[str]:
         # No configuration file: a person's key bindings and hooks have no place in sessions that are ours.
@@ -278,14 +413,16 @@ def parse_version(said: str) -> tuple[int, int] | None:
 
 
 def state_id(state_dir: Path) -> str:
-    """The value of `OWNER` for a state folder: two bridges on one socket tell theirs apart by it."""
-    return str(state_dir.resolve())
+    """The value of `OWNER` for a state folder: two bridges on one socket tell theirs apart by it. Escaped is
+    what some version of tmux does not say as it was told: `$`, control characters, bytes that are no text."""
+    return _UNTOLD.sub(lambda found: f"%{ord(found[0]):02X}", str(state_dir.resolve()))
 
 
-def _verb(words: Sequence[str]) -> str:
-    return next(
-        (w for w in words if w in {"new-session", "kill-session", "respawn-pane", "send-keys"}), words[0]
-    )
+def _unless_absent(words: Sequence[str], problem: str) -> None:
+    """Raises what tmux refused, unless its words mean that what was asked for is not there."""
+    if not _ABSENT.search(problem):
+        known = {"new-session", "kill-session", "respawn-pane", "send-keys"}
+        raise TmuxError(f"tmux refused ({next((w for w in words if w in known), words[0])}): {problem}")
 
 
 def _argument(word: str) -> str:
@@ -316,34 +453,45 @@ def _no_session(session: str) -> TmuxError:
     return TmuxError(f"There is no tmux session {session}.")
 
 
-def _panes(said: Sequence[str]) -> list[Pane]:
-    """Those that we made. A session from before they were marked has one pane."""
-    return [pane for pane, ours in map(_pane, said) if ours in ("", pane.id)]
+@dataclass(frozen=True, slots=True)
+class _Row:
+    pane: Pane
+    ours: str
+    version: tuple[int, int] | None
 
 
-def _pane(line: str) -> tuple[Pane, str]:
-    """A pane, and which one of its session is ours."""
+def _rows(said: Sequence[str]) -> list[_Row]:
+    """Those of panes that we made. A session from before they were marked has one pane."""
+    return [row for row in map(_row, said) if row.ours in ("", row.pane.id)]
+
+
+def _row(line: str) -> _Row:
     fields = line.split("\t")
-    if len(fields) != 11:
+    if len(fields) != 12:
         raise TmuxError(f"tmux described a pane in a way that cannot be read: {line!r}")
-    session, owner, generation, pane, pid, dead, status, signal, tty, server, ours = fields
+    session, owner, generation, pane, pid, dead, status, killed_by, tty, server, ours, version = fields
     try:
         found = Pane(
             session,
             owner,
             _int(generation),
             pane,
-            int(pid),
-            dead == "1",
+            _int(pid) or 0,
+            dead == "1" or not pid,
             _int(status),
-            _int(signal),
+            _signal(killed_by),
             tty,
             int(server),
         )
-    except ValueError as e:
+    except (ValueError, KeyError) as e:
         raise TmuxError(f"tmux described a pane in a way that cannot be read: {line!r}") from e
-    return found, ours
+    return _Row(found, ours, parse_version(version))
 
 
 def _int(text: str) -> int | None:
     return int(text) if text else None
+
+
+def _signal(text: str) -> int | None:
+    """A number, or a name where the system has a table of them."""
+    return signal.Signals[f"SIG{text}"].value if text.isalpha() else _int(text)

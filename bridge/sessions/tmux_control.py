@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 import os
 import re
+import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 from bridge.errors import TmuxError
 
@@ -24,7 +24,7 @@ CALL_S = 10
 CLOSE_S = 2
 """For a client to go by itself once its input has ended: milliseconds, unless its server hangs."""
 
-STDERR_KEPT = 4096
+READ_BYTES = 1 << 16
 
 COMMANDS_ONLY = "no-output,ignore-size,no-detach-on-destroy"
 """Client flags: hears no pane, never counts for a window's size, and moves to another session when its own is
@@ -32,7 +32,7 @@ killed (from 3.6 on; before, tmux ignores that flag and the client ends)."""
 
 WATCHING = "ignore-size,pause-after=5"
 """Client flags: hears the panes of its session. tmux pauses a pane of which more than 5 s are unread, instead
-of keeping all of it; `refresh-client -A %0:continue` goes on, from where the pane then is."""
+of keeping all of it, until `resume`."""
 
 
 class Refused(TmuxError):
@@ -99,7 +99,8 @@ class Notice:
     rest: str
 
 
-Said = Reply | Output | Paused | Continued | Exited | Notice
+Noticed = Paused | Continued | Exited | Notice
+Said = Reply | Output | Noticed
 
 _GUARD = re.compile(rb"%(begin|end|error) (\d+) (\d+) (\d+)")
 _OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
@@ -190,6 +191,117 @@ def command_line(commands: Sequence[Sequence[str]]) -> bytes:
 # --- the connection -------------------------------------------------------------------------------
 
 
+class _Process:
+    """A process and three pipes to it, watched by the loop.
+
+    Not asyncio's, which complains where it is lost without a word, as happens to what belongs to nobody's
+    `async with`: lost, this one closes its pipes, and a control client goes when its input ends.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        env: Mapping[str, str],
+        read: Callable[[bytes], None],
+        ended: Callable[[str], None],
+    ) -> None:
+        """`read` gets what it prints, and at last `ended` what it complained of. Raises `OSError`."""
+        self._read, self._ended = read, ended
+        self._loop = asyncio.get_running_loop()
+        self._unsent = b""
+        pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
+        (stdin, self._stdin), (self._stdout, stdout), (self._stderr, stderr) = pipes
+        self._pidfd = -1
+        self._open = [self._stdin, self._stdout, self._stderr]
+        try:
+            self.pid = os.posix_spawnp(
+                words[0],
+                [*words],
+                env,
+                file_actions=[(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate((stdin, stdout, stderr))],
+                setsid=True,  # Ctrl-C in the bridge's terminal is not for it
+                setsigdef=[signal.SIGPIPE, signal.SIGINT],
+            )
+            self._pidfd = os.pidfd_open(self.pid)
+            self._open.append(self._pidfd)
+        except (OSError, ValueError) as e:
+            self._close()
+            raise TmuxError(f"tmux could not be asked: {e}") from e
+        finally:
+            for fd in (stdin, stdout, stderr):
+                os.close(fd)
+        for fd in (self._stdin, self._stdout, self._stderr):
+            os.set_blocking(fd, False)
+        self._loop.add_reader(self._stdout, self._readable)
+        self._loop.add_reader(self._pidfd, self._exited)
+
+    def write(self, data: bytes) -> None:
+        if self._unsent or self._stdin not in self._open:
+            self._unsent += data
+            return
+        self._unsent = data
+        self._writable()
+
+    def end_input(self) -> None:
+        if self._stdin in self._open:
+            self._loop.remove_writer(self._stdin)
+            self._open.remove(self._stdin)
+            os.close(self._stdin)
+
+    def kill(self) -> None:
+        if self._pidfd in self._open:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def __del__(self) -> None:
+        if self._open:
+            self._close()
+
+    def _writable(self) -> None:
+        try:
+            sent = os.write(self._stdin, self._unsent)
+        except BlockingIOError:
+            sent = 0
+        except BrokenPipeError:  # it has gone; `_exited` says so
+            self._unsent = b""
+            self.end_input()
+            return
+        self._unsent = self._unsent[sent:]
+        if self._unsent:
+            self._loop.add_writer(self._stdin, self._writable)
+        else:
+            self._loop.remove_writer(self._stdin)
+
+    def _readable(self) -> None:
+        try:
+            data = os.read(self._stdout, READ_BYTES)
+        except BlockingIOError:
+            return
+        if data:
+            self._read(data)
+        else:
+            self._loop.remove_reader(self._stdout)
+
+    def _exited(self) -> None:
+        for fd in (self._stdout, self._pidfd):
+            self._loop.remove_reader(fd)
+        with contextlib.suppress(BlockingIOError):  # the server may hold the other end still
+            while data := os.read(self._stdout, READ_BYTES):
+                self._read(data)
+        complaint = b""
+        with contextlib.suppress(BlockingIOError):
+            complaint = os.read(self._stderr, READ_BYTES)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+        self.end_input()
+        self._close()
+        self._ended(complaint.decode(errors="replace").strip())
+
+    def _close(self) -> None:
+        while self._open:
+            os.close(self._open.pop())
+
+
 @dataclass(slots=True)
 class _Asked:
     """A line that was sent, and what has come back for it."""
@@ -200,7 +312,7 @@ class _Asked:
     lines: list[str] = field(default_factory=list)
 
 
-class ControlClient(asyncio.SubprocessProtocol):
+class ControlClient:
     """One connection to a tmux server. Made by `open`; ends by `close`, or when tmux ends it.
 
     `output(pane, data)` is called for what the panes of the session write (the flags have to ask for it),
@@ -209,21 +321,24 @@ class ControlClient(asyncio.SubprocessProtocol):
 
     def __init__(
         self,
-        output: Callable[[str, bytes], None] | None = None,
-        notice: Callable[[Paused | Continued | Exited | Notice], None] | None = None,
+        tmux: Sequence[str],
+        session: str,
+        env: Mapping[str, str],
+        flags: str,
+        output: Callable[[str, bytes], None] | None,
+        notice: Callable[[Noticed], None] | None,
     ) -> None:
         self._output = output
         self._notice = notice
         self._loop = asyncio.get_running_loop()
         self._parser = Parser()
         self._asked: deque[_Asked] = deque()
-        self._process: asyncio.SubprocessTransport | None = None
-        self._stdin: asyncio.WriteTransport | None = None
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._ready.add_done_callback(_noted)
         self._gone: asyncio.Future[None] = self._loop.create_future()
-        self._stderr = b""
         self._problem: TmuxError | None = None
+        words = (*tmux, "-N", "-C", "attach-session", "-E", "-t", f"={session}", "-f", flags)
+        self._process = _Process(words, env, self._said, self._ended)
 
     @classmethod
     async def open(
@@ -233,30 +348,16 @@ class ControlClient(asyncio.SubprocessProtocol):
         env: Mapping[str, str],
         flags: str = COMMANDS_ONLY,
         output: Callable[[str, bytes], None] | None = None,
-        notice: Callable[[Paused | Continued | Exited | Notice], None] | None = None,
+        notice: Callable[[Noticed], None] | None = None,
     ) -> ControlClient:
         """Attach to `session`. `tmux`: the program with the words that name its server; none is started.
 
         Raises `Refused` (no server, no such session), `Hung`, or `TmuxError` where it cannot be run.
         """
-        self = cls(output, notice)
-        words = [*tmux, "-N", "-C", "attach-session", "-E", "-t", f"={session}", "-f", flags]
+        self = cls(tmux, session, env, flags, output, notice)
         timer = self._loop.call_later(CALL_S, self._hang)
         try:
-            # Not to be cancelled, which would kill it: a server before 3.7 dies with a control client that
-            # dies while it introduces itself. `connection_made` ends it in that case.
-            await asyncio.shield(
-                self._loop.subprocess_exec(
-                    lambda: self,
-                    *words,
-                    env=dict(env),
-                    cwd="/",
-                    start_new_session=True,  # Ctrl-C in the bridge's terminal is not for it
-                )
-            )
             await asyncio.shield(self._ready)
-        except (OSError, ValueError) as e:
-            raise TmuxError(f"tmux could not be asked: {e}") from e
         except BaseException:
             await self.close()
             raise
@@ -265,14 +366,14 @@ class ControlClient(asyncio.SubprocessProtocol):
         return self
 
     @property
+    def pid(self) -> int:
+        """Of the process; it has gone once `ended` returns."""
+        return self._process.pid
+
+    @property
     def up(self) -> bool:
         """Commands can be sent; only from the loop that made it."""
-        return (
-            self._problem is None
-            and self._ready.done()
-            and not self._gone.done()
-            and self._loop is asyncio.get_running_loop()
-        )
+        return self._problem is None and self._ready.done() and self._loop is asyncio.get_running_loop()
 
     @property
     def problem(self) -> TmuxError | None:
@@ -282,8 +383,8 @@ class ControlClient(asyncio.SubprocessProtocol):
     async def command(self, *words: str) -> list[str]:
         """What tmux says to one command, as lines.
 
-        Raises `Refused`, `Disconnected` or `Hung`. Cancelling waits for the answer all the same, so that
-        whoever comes next finds tmux as the command left it.
+        Raises `Refused`, `Disconnected`, `Hung` or `Surprise`. Cancelling waits for the answer all the same,
+        so that whoever comes next finds tmux as the command left it.
         """
         return await self.commands(words)
 
@@ -297,49 +398,39 @@ class ControlClient(asyncio.SubprocessProtocol):
                 await answer
             raise
 
+    async def resume(self, pane: str) -> None:
+        """Hear a paused pane again, from where it now is: what it wrote meanwhile is not told.
+
+        tmux before 3.8 puts its `%continue` into the answer, so that there is no notice of it.
+        """
+        await self.command("refresh-client", "-A", f"{pane}:continue")
+
     async def ended(self) -> None:
         """Returns once the connection has ended, and its process with it."""
         await asyncio.shield(self._gone)
 
     async def close(self) -> None:
-        """End the connection and its process. Nothing else ends with it."""
+        """End the connection and its process, and nothing else. Cancelled, it goes on ending by itself."""
         self._end(Disconnected("The connection to tmux was closed."))
-        if self._process is None:
-            return
-        if self._stdin is not None:
-            self._stdin.close()
+        self._process.end_input()
+        kill = self._loop.call_later(CLOSE_S, self._process.kill)
         try:
-            async with asyncio.timeout(CLOSE_S):
-                await self.ended()
-        except TimeoutError:
-            self._kill()
             await self.ended()
         finally:
-            self._process.close()
+            if self._gone.done():
+                kill.cancel()
 
     def _send(self, commands: Sequence[Sequence[str]]) -> asyncio.Future[list[str]]:
         line = command_line(commands)
-        if not self.up or self._stdin is None:
+        if not self.up:
             raise self._problem or Disconnected("There is no connection to tmux.")
         answer: asyncio.Future[list[str]] = self._loop.create_future()
         answer.add_done_callback(_noted)
-        timer = self._loop.call_later(CALL_S, self._hang)
-        self._asked.append(_Asked(answer, len(commands), timer))
-        self._stdin.write(line)
+        self._asked.append(_Asked(answer, len(commands), self._loop.call_later(CALL_S, self._hang)))
+        self._process.write(line)
         return answer
 
-    # --- what the process does ---
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._process = cast(asyncio.SubprocessTransport, transport)
-        self._stdin = cast(asyncio.WriteTransport, self._process.get_pipe_transport(0))
-        if self._problem is not None:
-            self._stdin.close()
-
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        if fd != 1:
-            self._stderr = (self._stderr + data)[-STDERR_KEPT:]
-            return
+    def _said(self, data: bytes) -> None:
         if self._problem is not None:
             return
         try:
@@ -347,16 +438,12 @@ class ControlClient(asyncio.SubprocessProtocol):
                 self._take(said)
         except Surprise as e:
             self._end(e)
-            self._kill()
+            self._process.kill()
 
-    def process_exited(self) -> None:
-        """What it said before is still to be read."""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        words = self._stderr.decode(errors="replace").strip()
-        self._end(Disconnected(f"The connection to tmux ended{f': {words}' if words else '.'}"), words)
-        if self._process is not None:
-            self._process.close()
+    def _ended(self, complaint: str) -> None:
+        if not self._ready.done() and complaint:
+            self._end(Refused(complaint))
+        self._end(Disconnected(f"The connection to tmux ended{f': {complaint}' if complaint else '.'}"))
         if not self._gone.done():
             self._gone.set_result(None)
 
@@ -370,6 +457,8 @@ class ControlClient(asyncio.SubprocessProtocol):
             case Reply():
                 self._attached(said)
             case _:
+                if isinstance(said, Exited):
+                    self._end(Disconnected(f"tmux ended the connection{said.reason and f': {said.reason}'}."))
                 if self._notice is not None:
                     self._notice(said)
 
@@ -401,24 +490,19 @@ class ControlClient(asyncio.SubprocessProtocol):
 
     def _hang(self) -> None:
         self._end(Hung(f"tmux has not answered for {CALL_S} s."))
-        self._kill()
+        self._process.kill()
 
-    def _end(self, problem: TmuxError, words: str = "") -> None:
+    def _end(self, problem: TmuxError) -> None:
         """Nothing can be asked any more; who waits for an answer is told so. The first reason counts."""
         if self._problem is None:
             self._problem = problem
         if not self._ready.done():
-            self._ready.set_exception(Refused(words) if words else self._problem)
+            self._ready.set_exception(self._problem)
         while self._asked:
             asked = self._asked.popleft()
             asked.timer.cancel()
             if not asked.answer.done():
                 asked.answer.set_exception(self._problem)
-
-    def _kill(self) -> None:
-        if self._process is not None and self._process.get_returncode() is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
 
 
 def _noted(future: asyncio.Future[list[str]] | asyncio.Future[None]) -> None:

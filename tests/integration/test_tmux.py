@@ -23,7 +23,7 @@ import pytest
 
 from bridge.config import TmuxConfig
 from bridge.errors import TmuxError
-from bridge.sessions.tmux import GENERATION, OWNER, Pane, Tmux
+from bridge.sessions.tmux import GENERATION, OWNER, Pane, Tmux, state_id
 from tests.fakes.tmux import remove_socket
 
 pytestmark = pytest.mark.real
@@ -70,11 +70,25 @@ AWKWARD = [
 
 
 @pytest.fixture
-async def tmux() -> AsyncIterator[Tmux]:
+async def alone() -> AsyncIterator[Tmux]:
+    """No server runs yet."""
     tmux = Tmux(f"test-{uuid.uuid4().hex[:12]}", TmuxConfig(path=Path(BINARY) if BINARY else None))
     yield tmux
     await tmux.kill_server()
     remove_socket(tmux.socket)
+
+
+@pytest.fixture(params=["by a process each", "through the connection"])
+async def tmux(alone: Tmux, request: pytest.FixtureRequest) -> Tmux:
+    """Callers cannot tell: everything is tried both ways."""
+    await alone.new_session("keeper", ("sleep", "600"), {OWNER: "keeper"})
+    if request.param == "by a process each":
+        await alone.close()
+    await alone.panes()
+    if request.param == "through the connection" and not alone.connected:
+        assert alone.version_now().startswith("tmux 3.2")
+        pytest.skip("no connection before tmux 3.3")
+    return alone
 
 
 class Person:
@@ -182,8 +196,7 @@ async def arguments_in(file: Path) -> list[str]:
 async def ended(tmux: Tmux, session: str) -> Pane:
     async def is_dead() -> bool:
         (pane,) = await tmux.panes(session)
-        if pane.dead:
-            os.kill(pane.server_pid, signal.SIGCHLD)  # it misses one now and then
+        os.kill(pane.server_pid, signal.SIGCHLD)  # it misses one now and then
         return pane.exit_code is not None
 
     await until(is_dead)
@@ -191,17 +204,17 @@ async def ended(tmux: Tmux, session: str) -> Pane:
     return pane
 
 
-async def test_nothing_is_there_where_no_server_runs(tmux: Tmux) -> None:
+async def test_nothing_is_there_where_no_server_runs(alone: Tmux) -> None:
     """And asking starts none."""
-    assert await tmux.panes() == []
-    assert await tmux.panes("claude_a") == []
-    assert await tmux.typed_at("claude_a") is None
-    assert await tmux.capture("claude_a") == []
-    await tmux.kill_session("claude_a")
-    for refused in (tmux.send_keys("claude_a", "Enter"), tmux.respawn("claude_a", ("true",), {})):
+    assert await alone.panes() == []
+    assert await alone.panes("claude_a") == []
+    assert await alone.typed_at("claude_a") is None
+    assert await alone.capture("claude_a") == []
+    await alone.kill_session("claude_a")
+    for refused in (alone.send_keys("claude_a", "Enter"), alone.respawn("claude_a", ("true",), {})):
         with pytest.raises(TmuxError):
             await refused
-    assert not Path(f"/tmp/tmux-{os.getuid()}/{tmux.socket}").exists()
+    assert not Path(f"/tmp/tmux-{os.getuid()}/{alone.socket}").exists()
 
 
 @pytest.mark.parametrize(("there", "meant"), [("claude_ab", "claude_a"), ("claude_a", "claude_ab")])
@@ -262,7 +275,8 @@ async def test_keys_never_reach_a_pane_that_a_person_opened(tmux: Tmux, tmp_path
     theirs = Typist(tmux, "theirs", tmp_path)
     for opened in ("split-window", "new-window"):
         tmux_by_hand(tmux, opened, "-t", "=claude_a:", *theirs.command)
-    assert [p.id for p in await tmux.panes("claude_a")] == [p.id for p in await tmux.panes()] == [ours.id]
+    assert [p.id for p in await tmux.panes("claude_a")] == [ours.id]
+    assert [p.id for p in await tmux.panes() if p.session != "keeper"] == [ours.id]
     await tmux.send_keys("claude_a", "x")
     await typist.gets(b"x")
     assert (await tmux.respawn("claude_a", typist.command, {})).id == ours.id
@@ -289,6 +303,14 @@ async def test_keys_for_a_process_that_has_ended_are_refused(tmux: Tmux) -> None
         await tmux.send_keys("claude_a", "x")
 
 
+async def test_a_process_that_a_signal_ended_says_so(tmux: Tmux) -> None:
+    if tuple(tmux.version_now().split()[-1][:3]) == tuple("3.2"):
+        pytest.skip("tmux tells it from 3.3 on")
+    pane = await tmux.new_session("claude_a", ("sleep", "600"), {})
+    os.kill(pane.pid, signal.SIGKILL)
+    assert (await ended(tmux, "claude_a")).exit_code == -signal.SIGKILL
+
+
 async def test_a_pane_is_started_again_in_its_place(tmux: Tmux, tmp_path: Path) -> None:
     """Dead or alive: with the new options, the same pane, the arguments as they stand."""
     first = await tmux.new_session("claude_a", ("/bin/sh", "-c", "exit 3"), {OWNER: "me", GENERATION: "1"})
@@ -309,10 +331,12 @@ async def test_a_pane_is_started_again_in_its_place(tmux: Tmux, tmp_path: Path) 
 async def test_a_session_is_started_with_its_arguments_and_options_as_they_stand(
     tmux: Tmux, tmp_path: Path
 ) -> None:
-    values = [value for value in AWKWARD if "\n" not in value and "\t" not in value and "\x1b" not in value]
-    for n, value in enumerate(values):
-        pane = await tmux.new_session(f"s{n}", ("sleep", "600"), {OWNER: value})
-        assert pane.owner == value
+    folders = [*(tmp_path / value for value in AWKWARD), Path(os.fsdecode(b"/\xff\xc3")), Path("/\x85\u2028")]
+    for n, folder in enumerate(folders):
+        pane = await tmux.new_session(f"s{n}", ("sleep", "600"), {OWNER: state_id(folder)})
+        assert pane.owner == state_id(folder)
+    assert len(set(map(state_id, folders))) == len({folder.resolve() for folder in folders})
+    assert state_id(Path("/home/é/.local/a-b_c (1)")) == "/home/é/.local/a-b_c (1)"
     await tmux.new_session("claude_a", (*arguments_to(tmp_path / "got"), *AWKWARD), {})
     assert await arguments_in(tmp_path / "got") == AWKWARD
 
@@ -374,7 +398,7 @@ async def test_a_refusal_says_nothing_about_what_lives(tmux: Tmux) -> None:
     await tmux.new_session("claude_a", ("sleep", "600"), {})
     with pytest.raises(TmuxError, match="duplicate session"):
         await tmux.new_session("claude_a", ("sleep", "600"), {})
-    with pytest.raises(TmuxError):
+    with pytest.raises(TmuxError, match="no-such-option"):
         await tmux.respawn("claude_a", ("sleep", "600"), {"no-such-option": "x"})
 
 
