@@ -177,16 +177,17 @@ class Tui:
     def keys(self, *keys: str) -> None:
         self.called("send-keys", "-t", f"={SESSION}:", *keys)
 
-    async def order(self, prompt: str, *expected: str) -> Path:
-        """Have the prompt put into the box; what has become of it."""
+    async def order(self, prompt: str | None, *expected: str, keys: tuple[str, ...] = ("C-g",)) -> Path:
+        """Have the prompt put into the box, or look only; what has become of it."""
         shutil.rmtree(self.editor / "done", ignore_errors=True)
         making = self.editor / "making"
         making.mkdir()
-        (making / "put").write_text(prompt)
+        if prompt is not None:
+            (making / "put").write_text(prompt)
         for number, text in enumerate(expected, 1):
             (making / f"expect-{number}").write_text(text)
         making.rename(self.editor / "order")
-        self.keys("C-g")
+        self.keys(*keys)
         done = self.editor / "done"
         await self.until((done / "found").exists)
         return done
@@ -194,7 +195,8 @@ class Tui:
     async def sent(self, prompt: str) -> str:
         """Type and send it; what the API was asked."""
         before = len(self.simulator.requests())
-        assert ((await self.order(prompt)) / "placed").exists()
+        assert (await self.order(None) / "found").read_text() == ""
+        assert (await self.order(prompt, keys=("BSpace", "C-g")) / "placed").exists()
         for _ in range(20):  # the key is lost while the box is drawn anew
             await asyncio.sleep(0.2)
             self.keys("Enter")
@@ -345,6 +347,17 @@ async def test_a_draft_in_the_box_is_neither_sent_nor_lost(tui: Tui) -> None:
     done = await tui.order("Hello.", "something else", "half a thought ")
     assert (done / "placed").exists()
     assert tui.simulator.requests() == []
+
+
+async def test_a_person_s_shell_prompt_does_not_run_ours(tui: Tui) -> None:
+    """Their `!` does not stand in the box that the editor is given. A Backspace takes it away first."""
+    await tui.start()
+    tui.keys("-l", "!")
+    await tui.until(lambda: "\n!" in tui.screen())
+    file = tui.cwd.parent / "run"
+    assert await tui.sent(f"touch '{file}'") == f"touch '{file}'"
+    assert "UserPromptSubmit" in tui.receiver.names()
+    assert not file.exists()
 
 
 async def test_a_person_s_key_opens_their_own_editor(tui: Tui) -> None:

@@ -5,7 +5,12 @@ prompt there only where the box is empty or holds what the order expects; otherw
 it found and leaves the box alone. Without an order it was a person who pressed the key, and their own
 editor opens.
 
-An order is a folder that the bridge moves to `order`: `put`, and maybe `expect-1`, `expect-2` and so on.
+One thing it cannot see: after a `!` of a person's the box is empty too, and what is put there then is run
+by a shell, without a hook. So an order may be one to look only, with nothing to put; where it finds an empty
+box, a Backspace right before the next Ctrl-G takes such a `!` away, and does nothing in any other empty box.
+
+An order is a folder that the bridge moves to `order`: `put`, if it is not to look only, and maybe `expect-1`,
+`expect-2` and so on.
 The shim moves it to `taken`, writes `found` and, where it put the prompt there, `placed`, and moves it to
 `done`. What it is told by the environment: `BRIDGE_EDITOR`, the person's own editor, and `BRIDGE_EDITOR_FOR`,
 the process of the TUI. (Names that begin with `CLAUDE_BRIDGE_` are settings, and an unknown one is refused.)
@@ -28,6 +33,7 @@ order() {
     context=1
     sed "1,/$below/d" "$file" | sed '1{/^$/d;}' >"$here/taken/found" || return 1
   fi
+  if [ ! -e "$here/taken/put" ]; then return 0; fi
   place=
   if [ ! -s "$here/taken/found" ]; then place=1; fi
   for expected in "$here"/taken/expect-*; do

@@ -498,10 +498,22 @@ def test_a_box_that_cannot_be_read_is_left_alone(box: Box) -> None:
     assert (box.folder / "done").exists()
 
 
-def test_an_order_without_a_prompt_changes_nothing(box: Box) -> None:
-    """The status tells the TUI to keep its box."""
+@pytest.mark.parametrize("draft", [b"", b"half a thought"])
+def test_an_order_without_a_prompt_only_looks(box: Box, draft: bytes) -> None:
+    """Whatever it finds."""
+    box.file.write_bytes(draft)
     box.order(b"do this")
     (box.folder / "order" / "put").unlink()
+    assert box.press(NOT_OPENED) == 0
+    assert box.found == box.file.read_bytes() == draft
+    assert not box.placed
+
+
+def test_a_prompt_that_cannot_be_read_is_not_put_there(box: Box) -> None:
+    """The status tells the TUI to keep its box, whatever has become of the file."""
+    box.order(b"do this")
+    (box.folder / "order" / "put").unlink()
+    (box.folder / "order" / "put").mkdir()
     assert box.press(NOT_OPENED) != 0
     assert not box.placed
 
