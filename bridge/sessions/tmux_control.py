@@ -309,6 +309,7 @@ class _Asked:
     answer: asyncio.Future[list[str]]
     left: int
     timer: asyncio.TimerHandle
+    answered: Callable[[], None] | None = None
     lines: list[str] = field(default_factory=list)
 
 
@@ -388,9 +389,15 @@ class ControlClient:
         """
         return await self.commands(words)
 
-    async def commands(self, *commands: Sequence[str]) -> list[str]:
-        """`command`, for several in one go: those after one that fails are not run."""
-        answer = self._send(commands)
+    async def commands(
+        self, *commands: Sequence[str], answered: Callable[[], None] | None = None
+    ) -> list[str]:
+        """`command`, for several in one go: those after one that fails are not run.
+
+        `answered` is called where the answers stand among what the panes write: after the output that came
+        before them, and before any that follows.
+        """
+        answer = self._send(commands, answered)
         try:
             return await asyncio.shield(answer)
         except asyncio.CancelledError:
@@ -420,13 +427,16 @@ class ControlClient:
             if self._gone.done():
                 kill.cancel()
 
-    def _send(self, commands: Sequence[Sequence[str]]) -> asyncio.Future[list[str]]:
+    def _send(
+        self, commands: Sequence[Sequence[str]], answered: Callable[[], None] | None = None
+    ) -> asyncio.Future[list[str]]:
         line = command_line(commands)
         if not self.up:
             raise self._problem or Disconnected("There is no connection to tmux.")
         answer: asyncio.Future[list[str]] = self._loop.create_future()
         answer.add_done_callback(_noted)
-        self._asked.append(_Asked(answer, len(commands), self._loop.call_later(CALL_S, self._hang)))
+        timer = self._loop.call_later(CALL_S, self._hang)
+        self._asked.append(_Asked(answer, len(commands), timer, answered))
         self._process.write(line)
         return answer
 
@@ -484,6 +494,8 @@ class ControlClient:
         if asked.answer.done():
             return
         if reply.ok:
+            if asked.answered is not None:
+                asked.answered()
             asked.answer.set_result(asked.lines)
         else:
             asked.answer.set_exception(Refused(_text(reply.lines)))
