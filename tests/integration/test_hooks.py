@@ -190,7 +190,7 @@ STRANGE = [
     "HTTP/1.1 200 OK\r\n\r\nhello",
     "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnull",
     f"HTTP/1.1 200 OK\r\nContent-Length: {len(BODY)}\r\n\r\n{BODY[:-9]}",
-    "HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n{}",
+    "HTTP/1.1 fine\r\n\r\n{}",
     "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
 ]
 

@@ -124,7 +124,7 @@ class Asker:
                 self._wait(connection, select.POLLIN, end)
                 chunk = connection.recv(65536)
                 if not chunk:
-                    return _whole(bytes(said))
+                    return _parsed(bytes(said))
                 said += chunk
 
     def _wait(self, connection: socket.socket | None, events: int, end: float) -> None:
@@ -151,16 +151,11 @@ class Asker:
                 return
 
 
-def _whole(said: bytes) -> tuple[int, bytes]:
-    """Status and body of an answer that ended with its connection. Raises `Unanswered`, ValueError."""
+def _parsed(said: bytes) -> tuple[int, bytes]:
+    """Status and body of an answer. One that was cut short is no JSON object. Raises one of `RETRIED`."""
     head, _, body = said.partition(b"\r\n\r\n")
-    first, *headers = head.decode("latin-1").split("\r\n")
-    version, _, status = first.partition(" ")
-    for header in headers:
-        name, _, value = header.partition(":")
-        if name.lower() == "content-length" and int(value) != len(body):
-            raise Unanswered
-    if not version.startswith("HTTP/1."):
+    version, _, status = head.partition(b" ")
+    if not version.startswith(b"HTTP/1."):
         raise Unanswered
     return int(status[:3]), body
 
