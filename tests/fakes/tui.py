@@ -92,10 +92,17 @@ class Bridge:
         return bridge
 
     async def said(self) -> str:
-        """`asked ID` or `gone ID`, one after the other."""
+        """`hook NAME`, `asked ID` or `gone ID`, one after the other."""
         assert self._process.stdout is not None
         line = await asyncio.wait_for(self._process.stdout.readline(), WAIT_S)
         return line.decode().strip()
+
+    async def told(self, kind: str) -> str:
+        """The next of this kind; what comes before it is passed over."""
+        while True:
+            word, _, rest = (await self.said()).partition(" ")
+            if word == kind:
+                return rest
 
     async def answer(self, request: str, answer: Payload) -> None:
         assert self._process.stdin is not None
@@ -112,6 +119,10 @@ def be_a_bridge(state_dir: str, secret: str) -> None:
     """The other side of `Bridge`."""
 
     class Teller(Recorder):
+        def hook(self, event: Payload) -> Payload:
+            print("hook", event["hook_event_name"], flush=True)
+            return super().hook(event)
+
         def asked(self, request: str, event: Payload) -> asyncio.Future[Payload]:
             print("asked", request, flush=True)
             return super().asked(request, event)

@@ -400,21 +400,25 @@ def world(make_world: Callable[[], World]) -> World:
 
 
 async def test_a_question_outlives_a_killed_bridge(world: World) -> None:
-    """The same port, the same question, and the dialog is on the screen all the while."""
+    """The same port, the same question, the dialog is on the screen all the while; and the hooks of the
+    running CLI reach the new bridge."""
     first = await Bridge.start(world.state_dir, world.tui.secret)
     try:
         await world.tui.start()
         await world.ask_for("made")
-        asked = await first.said()
+        request = await first.told("asked")
         await first.kill()
         (script,) = world.tui.askers()
         await world.dialog()
         second = await Bridge.start(world.state_dir, world.tui.secret)
         try:
-            assert await second.said() == asked
+            assert await second.told("asked") == request
             await world.dialog()
             assert world.tui.askers() == [script]
-            await second.answer(asked.removeprefix("asked "), ALLOW)
+            await second.answer(request, ALLOW)
+            assert await second.told("hook") == "PostToolUse"
+            while await second.told("hook") != "Stop":
+                pass
             await world.turn_ended()
         finally:
             await second.kill()
