@@ -4,6 +4,8 @@
     ├── simulator         (with --simulate) watches the stand-in's process
     ├── sessions          one_for_one
     │   └── session:NAME  one task a session; its process is tmux's child, not ours
+    ├── screens           one_for_one
+    │   └── screen:NAME   what the pane of a session puts out, while somebody watches it
     └── listener          HTTP and WebSockets
 
 Stopping goes from the bottom up: clients are told first (1012), then sessions let go of their processes,
@@ -40,12 +42,14 @@ from bridge.errors import JournalError, SetupError, SupervisorFailed
 from bridge.events import Epoch, Event, SessionChanged, SessionDeleted, SessionName
 from bridge.hub import Hub, Topic
 from bridge.log import set_up
+from bridge.screens import Screens
 from bridge.service import LOBBY, Service
 from bridge.sessions.backends.headless import Host
 from bridge.sessions.backends.tail import FileWatch
 from bridge.sessions.journal import Journal
+from bridge.sessions.pane_line import PaneLine
 from bridge.sessions.registry import BackendFactory, Registry
-from bridge.sessions.tmux import Tmux
+from bridge.sessions.tmux import Tmux, state_id
 from bridge.supervision import ChildSpec, RestartBudget, Supervisor
 from bridge.transports.http import make_app, make_runner
 from bridge.upstream import SimulatorProcess
@@ -103,11 +107,12 @@ def _alone(state_dir: Path) -> Iterator[None]:
 
 
 class _TopicPublisher:
-    """One session's way to the hub."""
+    """One session's way to the hub. Who watches its screen is told that it is another now."""
 
-    def __init__(self, topic: Callable[[], Topic], lobby: Topic) -> None:
+    def __init__(self, topic: Callable[[], Topic], lobby: Topic, changed: Callable[[], None]) -> None:
         self._topic = topic
         self._lobby = lobby
+        self._changed = changed
 
     @property
     def viewers(self) -> int:
@@ -118,6 +123,7 @@ class _TopicPublisher:
 
     def announce(self, at: float, event: SessionChanged | SessionDeleted) -> None:
         self._lobby.publish(at, event)
+        self._changed()
 
 
 class _Listener:
@@ -217,15 +223,26 @@ class Bridge:
         hub = Hub(ENCODERS, config.hub, asyncio.get_running_loop().call_soon, Epoch(secrets.token_hex(6)))
         lobby = hub.topic(LOBBY, numbered=False)
         sessions = Supervisor("sessions", budget=SESSIONS_BUDGET, clock=self._clock)
+        watching = Supervisor("screens", budget=SESSIONS_BUDGET, clock=self._clock)
+        owner = state_id(config.state_dir)
+        screens = Screens(
+            lambda name, hears: PaneLine.open(tmux, owner, name, hears),
+            watching,
+            (config.tmux.width, config.tmux.height),
+        )
 
         def topic(name: SessionName) -> Topic:
             return hub.topic(f"session:{name}")
 
+        def forget(name: SessionName) -> None:
+            hub.drop(f"session:{name}")
+            screens.drop(name)
+
         registry = Registry(
             journal,
             self._backends(tmux, claude),
-            lambda name: _TopicPublisher(lambda: topic(name), lobby),
-            lambda name: hub.drop(f"session:{name}"),
+            lambda name: _TopicPublisher(lambda: topic(name), lobby, lambda: screens.changed(name)),
+            forget,
             sessions,
             self._clock,
             config.sessions,
@@ -233,10 +250,12 @@ class Bridge:
         )
         await registry.load()
         self._root.start_child(sessions.spec())
+        self._root.start_child(watching.spec())
         service = Service(
             registry,
             hub,
             Authenticator([(token, Principal("local", ADMIN))]),
+            screens,
             node=self.node,
             snapshot_bytes=config.sessions.snapshot_bytes,
             tree=self._root.tree,

@@ -132,3 +132,18 @@ class RestartSession(Command):
 
 class StopSession(Command):
     pass
+
+
+class JoinTerminal(Command):
+    pass
+
+
+class TypeIntoTerminal(Command):
+    """`input`: bytes for the pane's process, as they are."""
+
+    data: bytes
+
+
+class ResizeTerminal(Command):
+    cols: Annotated[int, Field(ge=20, le=500)]
+    rows: Annotated[int, Field(ge=5, le=300)]

@@ -17,15 +17,19 @@ from bridge.commands import (
     JoinSession,
     NameSession,
     ReadHistory,
+    ResizeTerminal,
     RestartSession,
     StartSession,
     StopSession,
     SubmitPrompt,
+    TypeIntoTerminal,
 )
 from bridge.errors import BridgeError, Forbidden, InvalidPayload
 from bridge.events import AnyBlock, Epoch, Seq, Session, Snapshot, ToolBlock, Turn, TurnId
 from bridge.hub import Hub, Subscriber, Subscription
+from bridge.screens import Screens, Viewer
 from bridge.sessions.actor import Actor
+from bridge.sessions.picture import Picture
 from bridge.sessions.registry import Registry, called
 
 LOBBY = "sessions"
@@ -53,7 +57,7 @@ class Joined:
 
 
 class Service:
-    """Raises `BridgeError`s. Nothing here waits for a process."""
+    """Raises `BridgeError`s. Nothing here waits for a process; what is done with a screen waits for tmux."""
 
     version = __version__
 
@@ -62,6 +66,7 @@ class Service:
         registry: Registry,
         hub: Hub,
         authenticator: Authenticator,
+        screens: Screens,
         *,
         node: str,
         snapshot_bytes: int,
@@ -71,6 +76,7 @@ class Service:
         self._registry = registry
         self._hub = hub
         self._authenticator = authenticator
+        self._screens = screens
         self._snapshot_bytes = snapshot_bytes
         self._tree = tree
         self._ready = ready
@@ -154,6 +160,27 @@ class Service:
         session = self._registry.get(name).core.facts.name
         before = TurnId(command.before) if command.before is not None else None
         return await self._registry.history(session, before, command.limit)
+
+    # --- a session's screen -----------------------------------------------------------------------------
+
+    async def join_terminal(
+        self, who: Principal, name: str, tell: Callable[[], None]
+    ) -> tuple[Picture, Viewer]:
+        """What the session's pane shows now, and who is given what follows it (see `Screens.join`)."""
+        who.require("watch", name)
+        session = self._registry.get(name).core.facts.name
+        viewer, picture = await self._screens.join(session, tell)
+        return picture, viewer
+
+    async def type_into_terminal(self, who: Principal, name: str, command: TypeIntoTerminal) -> None:
+        who.require("control", name)
+        await self._screens.type(name, command.data)
+
+    async def resize_terminal(self, who: Principal, name: str, command: ResizeTerminal) -> None:
+        who.require("control", name)
+        await self._screens.resize(name, command.cols, command.rows)
+
+    # --- inside -----------------------------------------------------------------------------------------
 
     async def _joined(self, who: Principal, name: str, command: JoinSession) -> Actor:
         if command.start is None:

@@ -16,10 +16,19 @@ import structlog
 
 from bridge.auth import Principal
 from bridge.clock import Clock
-from bridge.commands import Command, ListSessions, NameSession, ReadHistory, StartSession
+from bridge.commands import (
+    Command,
+    ListSessions,
+    NameSession,
+    ReadHistory,
+    ResizeTerminal,
+    StartSession,
+    TypeIntoTerminal,
+)
 from bridge.errors import BridgeError
 from bridge.service import Service
 from bridge.transports.outbox import Outbox, Source
+from bridge.transports.phoenix_terminal import Terminal
 from bridge.wire import requests, views
 from bridge.wire.phoenix import Codec, Message, Status
 from bridge.wire.requests import Route
@@ -50,9 +59,21 @@ class Channel:
 
 
 class Channels:
-    """The socket of Phoenix: routes messages to channels. `frame` makes a transport's unit of JSON."""
+    """The socket of Phoenix: routes messages to channels. `frame` makes a transport's unit of JSON, `binary`
+    one of bytes, where the transport has such."""
 
-    __slots__ = ("_channels", "_clock", "_codec", "_frame", "_max", "_outbox", "_service", "_spawn", "_who")
+    __slots__ = (
+        "_binary",
+        "_channels",
+        "_clock",
+        "_codec",
+        "_frame",
+        "_max",
+        "_outbox",
+        "_service",
+        "_spawn",
+        "_who",
+    )
 
     def __init__(
         self,
@@ -65,6 +86,7 @@ class Channels:
         frame: Callable[[bytes], bytes],
         max_topics: int,
         clock: Clock,
+        binary: Callable[[bytes], bytes] | None = None,
     ) -> None:
         self._service = service
         self._who = who
@@ -72,6 +94,7 @@ class Channels:
         self._outbox = outbox
         self._spawn = spawn
         self._frame = frame
+        self._binary = binary
         self._max = max_topics
         self._clock = clock
         self._channels: dict[str, Channel] = {}
@@ -127,7 +150,7 @@ class Channels:
             self._forget(old)
         channel = None
         try:
-            reply, subscription = await self._joined(route, message.payload)
+            reply, subscription = await self._joined(route, message)
             channel = Channel(topic, route, message, subscription)
             self._channels[topic] = channel
             self._reply(message.join_ref, message.ref, topic, "ok", reply)
@@ -141,7 +164,7 @@ class Channels:
         if channel is not None:
             self._outbox.attach(channel.subscription)
 
-    async def _joined(self, route: Route, payload: object) -> tuple[dict[str, Any], Any]:
+    async def _joined(self, route: Route, message: Message) -> tuple[dict[str, Any], Any]:
         """The reply and the subscription; between the service's answer and the return nothing waits."""
         service, who = self._service, self._who
         if route.kind == "sessions":
@@ -150,7 +173,11 @@ class Channels:
             listed = [views.session_payload(s, now) for s in sessions]
             return {"node": service.node, "version": service.version, "sessions": listed}, subscription
         name = requests.check_name(route.name)
-        joined = await service.join(who, name, requests.parse_join(payload), self._outbox)
+        if route.kind == "terminal":
+            requests.parse_terminal_join(message.payload)
+            terminal = Terminal(self._outbox, self._codec, message, self._frame, self._binary)
+            return await terminal.join(service, who, name), terminal
+        joined = await service.join(who, name, requests.parse_join(message.payload), self._outbox)
         now = self._clock.now()
         reply = views.join_reply(joined.snapshot, joined.epoch, joined.seq, joined.recovered, now)
         return reply, joined.subscription
@@ -236,6 +263,12 @@ class Channels:
             case NameSession():
                 session = await service.stop(who, command)
                 return {"session": views.session_payload(session, self._clock.now())}
+            case TypeIntoTerminal():
+                await service.type_into_terminal(who, channel.route.name, command)
+                return {}
+            case ResizeTerminal():
+                await service.resize_terminal(who, channel.route.name, command)
+                return {"cols": command.cols, "rows": command.rows}
             case requests.ReadTree():
                 return service.tree(who)
         raise AssertionError(f"no way to do {type(command).__name__}")

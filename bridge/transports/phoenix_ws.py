@@ -24,7 +24,7 @@ from bridge.service import Service
 from bridge.transports import handshake
 from bridge.transports.outbox import Outbox, Source
 from bridge.transports.phoenix_channels import Channels
-from bridge.wire.phoenix import Codec, codec_for, ws_frame
+from bridge.wire.phoenix import BINARY, Codec, codec_for, ws_frame
 
 log = structlog.get_logger(__name__)
 
@@ -208,6 +208,7 @@ class _Socket:
             frame=ws_frame,
             max_topics=sockets.server.max_topics,
             clock=sockets.clock,
+            binary=_binary_frame,
         )
 
     async def run(self) -> None:
@@ -317,6 +318,10 @@ class _Socket:
 
     def ended(self, subscription: Source) -> bytes:
         return self._channels.ended(subscription)
+
+
+def _binary_frame(payload: bytes) -> bytes:
+    return ws_frame(payload, BINARY)
 
 
 def _undisclosed(request: web.Request, phoenix: bool) -> web.Request:

@@ -21,19 +21,26 @@ from bridge.commands import (
     ConfigureSession,
     InterruptTurn,
     JoinSession,
+    JoinTerminal,
     ListSessions,
     NameSession,
     ReadHistory,
+    ResizeTerminal,
     RestartSession,
     StartOptions,
     StartSession,
     StopSession,
     SubmitPrompt,
+    Text,
+    TypeIntoTerminal,
 )
 from bridge.errors import InvalidName, InvalidPayload, PromptEmpty
 
+MAX_TYPED_BYTES = 65_536
+"""In one `input`: tmux holds it until the pane's process reads."""
+
 C = TypeVar("C", bound=Command)
-TopicKind = Literal["sessions", "session"]
+TopicKind = Literal["sessions", "session", "terminal"]
 
 
 class DeleteSession(NameSession):
@@ -42,6 +49,12 @@ class DeleteSession(NameSession):
 
 class ReadTree(Command):
     """The supervision tree; our extension of the lobby."""
+
+
+class TypeText(Command):
+    """`input` as JSON says it; in a binary frame the payload is the bytes themselves."""
+
+    text: Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +83,14 @@ _EVENTS: dict[TopicKind, dict[str, type[Command]]] = {
         "restart": RestartSession,
         "stop": StopSession,
     },
+    "terminal": {
+        "input": TypeText,
+        "resize": ResizeTerminal,
+    },
 }
+
+_NAMED: dict[str, TopicKind] = {"session": "session", "terminal": "terminal"}
+"""What stands before the name in a topic."""
 
 _NESTED: dict[str, type[Command]] = {"start": StartOptions, "after": After}
 """Keys that hold an object of ours, in which null counts as absent as well."""
@@ -80,9 +100,9 @@ def route(topic: object) -> Route | None:
     """Where a topic leads; None for what no route matches. The name is not looked at yet."""
     if topic == "sessions":
         return Route("sessions", "")
-    if isinstance(topic, str) and topic.startswith("session:"):
-        return Route("session", topic.removeprefix("session:"))
-    return None
+    prefix, colon, name = topic.partition(":") if isinstance(topic, str) else ("", "", "")
+    kind = _NAMED.get(prefix) if colon else None
+    return Route(kind, name) if kind is not None else None
 
 
 def check_name(name: str) -> str:
@@ -95,6 +115,10 @@ def parse_join(payload: object) -> JoinSession:
     return _validate(JoinSession, _object({} if payload is None else payload))
 
 
+def parse_terminal_join(payload: object) -> JoinTerminal:
+    return _validate(JoinTerminal, _object({} if payload is None else payload))
+
+
 def parse(kind: TopicKind, event: object, payload: object) -> Command:
     """The command a client's event asks for.
 
@@ -104,15 +128,25 @@ def parse(kind: TopicKind, event: object, payload: object) -> Command:
     model = events.get(event) if isinstance(event, str) else None
     if model is None:
         raise InvalidPayload("event", f"{_quoted(event)} is not known on this topic{_near(event, events)}")
+    if model is TypeText and isinstance(payload, bytes):
+        return _typed(payload, "")
     values = _object({} if payload is None else payload)
     if values.get("attachments"):
         raise InvalidPayload("attachments", "they are not supported by this bridge yet")
     command = _validate(model, values)
+    if isinstance(command, TypeText):
+        return _typed(command.text.encode(), "text")
     if isinstance(command, SubmitPrompt):
         _check_prompt(command)
     elif isinstance(command, StartSession | NameSession):
         check_name(command.name)
     return command
+
+
+def _typed(data: bytes, field: str) -> TypeIntoTerminal:
+    if len(data) > MAX_TYPED_BYTES:
+        raise InvalidPayload(field, f"must have at most {MAX_TYPED_BYTES} bytes; send more in pieces")
+    return TypeIntoTerminal(data=data)
 
 
 def _check_prompt(command: SubmitPrompt) -> None:

@@ -38,6 +38,7 @@ class PhoenixServer:
         loop = asyncio.get_running_loop()
         self.hub = Hub(ENCODERS, self.hub_config, loop.call_soon, self.epoch)
         self.service = FakeService(self.hub, self.clock)
+        self._screens = loop.create_task(self.service.supervisor.run())
         app = make_app(self.service.as_service(), self.config, self.hub_config, self.clock)
         self.runner = make_runner(app, self.config)
         await self.runner.setup()
@@ -47,6 +48,8 @@ class PhoenixServer:
 
     async def stop(self) -> None:
         await self.runner.cleanup()
+        self._screens.cancel()
+        await asyncio.wait({self._screens})
 
     def unwritten(self) -> list[int]:
         """Bytes that each connection's socket did not take yet."""
@@ -83,6 +86,22 @@ class PhoenixClient:
         message = await self.ws.receive(timeout=PATIENCE_S)
         assert message.type is aiohttp.WSMsgType.TEXT, f"a frame was expected, not {message}"
         return json.loads(message.data)
+
+    async def hear_bytes(self) -> tuple[str, str, str, bytes]:
+        """The next frame, which must be a binary push: join_ref, topic, event, data."""
+        message = await self.ws.receive(timeout=PATIENCE_S)
+        assert message.type is aiohttp.WSMsgType.BINARY, f"a binary frame was expected, not {message}"
+        kind, *sizes = message.data[:4]
+        assert kind == 0, "a push"
+        fields, start = [], 4
+        for size in sizes:
+            fields.append(message.data[start : start + size].decode())
+            start += size
+        return (*fields, message.data[start:])
+
+    async def say_bytes(self, join_ref: str, ref: str, topic: str, event: str, data: bytes) -> None:
+        fields = [field.encode() for field in (join_ref, ref, topic, event)]
+        await self.ws.send_bytes(bytes([0, *map(len, fields)]) + b"".join(fields) + data)
 
     async def closed(self) -> int:
         """The code of the close that must come next."""

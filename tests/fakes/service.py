@@ -19,8 +19,10 @@ from bridge.commands import (
     JoinSession,
     NameSession,
     ReadHistory,
+    ResizeTerminal,
     StartSession,
     SubmitPrompt,
+    TypeIntoTerminal,
 )
 from bridge.errors import BridgeError, SessionNotFound, TurnNotFound
 from bridge.events import (
@@ -42,7 +44,11 @@ from bridge.events import (
     Usage,
 )
 from bridge.hub import Hub, Subscriber, Subscription
+from bridge.screens import Screens, Viewer
 from bridge.service import Joined, Service
+from bridge.sessions.picture import Picture
+from bridge.supervision import Supervisor
+from tests.fakes.screens import FakePanes
 
 TOKEN = "tok~~~>>>"
 """Its base64 has a "+", which tells the alphabets apart."""
@@ -106,6 +112,10 @@ class FakeService:
         self.calls: list[tuple[str, Command]] = []
         self.held: list[Callable[[object], None]] = []
         self.authenticated = 0
+        self.panes = FakePanes()
+        self.supervisor = Supervisor("screens")
+        """To be run by who needs screens."""
+        self.screens = Screens(self.panes.connect, self.supervisor, (220, 50))
         self._authenticator = Authenticator(
             [
                 (TOKEN, Principal("owner", ADMIN)),
@@ -155,6 +165,7 @@ class FakeService:
         self._get(command.name)
         del self.sessions[command.name]
         self.hub.drop(f"session:{command.name}")
+        self.screens.drop(command.name)
         deleted = SessionDeleted(SessionName(command.name))
         self.hub.topic("sessions", numbered=False).publish(self.clock.now(), deleted)
 
@@ -198,6 +209,22 @@ class FakeService:
         if command.before is not None:
             raise TurnNotFound(command.before)
         return tuple(session.turns[-command.limit :])
+
+    async def join_terminal(
+        self, who: Principal, name: str, tell: Callable[[], None]
+    ) -> tuple[Picture, Viewer]:
+        who.require("watch", name)
+        self._get(name)
+        viewer, picture = await self.screens.join(name, tell)
+        return picture, viewer
+
+    async def type_into_terminal(self, who: Principal, name: str, command: TypeIntoTerminal) -> None:
+        who.require("control", name)
+        await self.screens.type(name, command.data)
+
+    async def resize_terminal(self, who: Principal, name: str, command: ResizeTerminal) -> None:
+        who.require("control", name)
+        await self.screens.resize(name, command.cols, command.rows)
 
     # --- the script -----------------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ from bridge.errors import (
 )
 from bridge.events import Epoch, Event, RequestId, SessionChanged, SessionDeleted, TurnId
 from bridge.hub import Hub, Subscription
+from bridge.screens import Screens
 from bridge.service import LOBBY, Joined, Service
 from bridge.sessions.backends.base import Liveness
 from bridge.sessions.journal import Journal
@@ -57,6 +58,7 @@ from bridge.signals import (
 )
 from bridge.supervision import RestartBudget, Supervisor
 from tests.fakes.backend import FakeBackend
+from tests.fakes.screens import FakePanes
 
 ME = Principal("me", ADMIN)
 START = JoinSession(start=StartOptions())
@@ -166,6 +168,7 @@ class House:
             registry,
             hub,
             Authenticator([("secret-token", ME)]),
+            Screens(FakePanes().connect, supervisor, (220, 50)),
             node="node",
             snapshot_bytes=4_000_000,
             tree=supervisor.tree,
