@@ -51,6 +51,7 @@ class Recorder:
     def __init__(self) -> None:
         self.hooks: list[Payload] = []
         self.questions: dict[str, asyncio.Future[Payload]] = {}
+        self.events: dict[str, Payload] = {}
         self.times_asked: dict[str, int] = {}
         self.gone: list[str] = []
 
@@ -60,6 +61,7 @@ class Recorder:
 
     def asked(self, request: str, event: Payload) -> asyncio.Future[Payload]:
         self.times_asked[request] = self.times_asked.get(request, 0) + 1
+        self.events[request] = event
         if request not in self.questions:
             self.questions[request] = asyncio.get_running_loop().create_future()
         return self.questions[request]

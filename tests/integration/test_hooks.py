@@ -509,6 +509,27 @@ async def test_the_person_and_the_hook_at_once_make_one_answer(world: World) -> 
             world.tui.key("C-u")  # a key that came too late stands in the box
 
 
+async def test_questions_open_at_once_are_told_apart(world: World) -> None:
+    """Tools that only read are asked for together: the dialogs wait in line, and each has its own script."""
+    session = Recorder()
+    files = [world.state_dir / name for name in ("one", "two", "three")]
+    for file in files:
+        file.write_text("something")
+    async with world.listening(session):
+        await world.tui.start()
+        await world.tui.prompt(tools=[["Read", {"file_path": str(file)}] for file in files], text="done")
+        await until(lambda: len(session.questions) == len(files), world.shown)
+        await world.dialog()
+        read = []
+        for request in reversed(session.questions):
+            session.questions[request].set_result(ALLOW)
+            read.append(session.events[request]["tool_input"]["file_path"])
+            await until(lambda: len(session.named("PostToolUse")) == len(read), world.shown)
+        await world.turn_ended()
+    assert [event["tool_input"]["file_path"] for event in session.named("PostToolUse")] == read
+    assert sorted(read) == sorted(map(str, files))
+
+
 async def test_escape_withdraws_the_question(world: World) -> None:
     """The CLI ends the script, which says so: no other hook tells of an interrupt."""
     session = Recorder()
