@@ -42,7 +42,7 @@ def as_typed(prompt: str) -> str:
         what = f"A prompt that begins with {_word(start)!r}"
         why = "the terminal would take it for a command; if it is one, send it with submit {command}, else"
         raise PromptRejected(what, f"{why} {REMEDY}.")
-    return _typeable(text)
+    return _checked(text) + " " * _blanks(text)
 
 
 def as_acknowledged(typed: str) -> str:
@@ -50,8 +50,25 @@ def as_acknowledged(typed: str) -> str:
     return typed.rstrip(WHITE)
 
 
+def as_restored(typed: str) -> str:
+    """What an editor finds in the box when `typed` was sent and interrupted before Claude began to answer.
+
+    A long text is folded anew, which breaks a character that its blanks had kept from the fold.
+    """
+    text = as_acknowledged(typed)
+    units = text.encode("utf-16-le")
+    if len(units) // 2 <= FOLDED:
+        return text
+    folds = (slice(2 * SHOWN), slice(2 * SHOWN, -2 * SHOWN), slice(-2 * SHOWN, None))
+    return "".join(units[fold].decode("utf-16-le", "replace") for fold in folds)
+
+
 def as_command(command: str) -> str:
-    """What to put into the box for a slash command that is meant as one. Raises `PromptRejected`."""
+    """What to put into the box for a slash command that is meant as one. Raises `PromptRejected`.
+
+    It ends in a blank that the TUI does not take for the end of a name: it would complete that to the first
+    command in its list, and `/q` to one that ends Claude.
+    """
     text = command.strip(WHITE)
     if not text:
         raise PromptEmpty
@@ -61,7 +78,7 @@ def as_command(command: str) -> str:
         raise PromptRejected(f"{word!r} as a command", why)
     if word.lower() in ("/exit", "/quit"):
         raise PromptRejected(f"The command {word!r}", "it would end Claude; stop the session instead.")
-    return _typeable(text)
+    return _checked(text) + "\xa0" * _blanks(text)
 
 
 def _is_command(start: str) -> bool:
@@ -76,7 +93,7 @@ def _word(text: str) -> str:
     return text.split(maxsplit=1)[0][:40]
 
 
-def _typeable(text: str) -> str:
+def _checked(text: str) -> str:
     for at in _altered(text):
         raise _refusal(text[at], at)
     stands_for = _STANDS_FOR.search(text)
@@ -84,7 +101,7 @@ def _typeable(text: str) -> str:
         what = f"The text {stands_for[0]!r}" if stands_for else "A tag <pasted_content>"
         why = "the terminal has it stand for what was pasted there, and would alter it"
         raise PromptRejected(what, f"{why}; {REMEDY}.")
-    return text + " " * _blanks(text)
+    return text
 
 
 # --- a long text, which is folded ------------------------------------------------------------------------
@@ -101,14 +118,10 @@ def _blanks(text: str) -> int:
     lead, more = _shift(units, SHOWN, -1), _shift(units, size + 1 - SHOWN, 1)
     if lead == 0 and more is not None:
         return 1 + more
-    what = (
-        f"What stands {SHOWN} characters from the {'end' if lead == 0 else 'beginning'} of a text this long"
-    )
-    remedy = f"put {lead} blanks before the text" if lead else "shorten it"
-    why = (
-        f"the terminal folds more than {FOLDED} characters there, and would break it; {remedy}, or {REMEDY}."
-    )
-    raise PromptRejected(what, why)
+    where = "end" if lead == 0 else "beginning"
+    remedy = f"put {lead} {'blank' if lead == 1 else 'blanks'} before it" if lead else "shorten it"
+    why = f"the terminal folds so long a text there, and would break it; {remedy}, or {REMEDY}."
+    raise PromptRejected(f"What stands {SHOWN} characters from the {where}", why)
 
 
 def _shift(units: bytes, at: int, step: int) -> int | None:
@@ -160,7 +173,7 @@ _VARIANTS = "\u180b\u180c\u180d"
 _NOTABLE = re.compile(
     r"[\x00-\x08\v\f\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
     r"\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
-    r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]|\r(?!\n)"
+    r"\U0001107f\U00013430-\U0001343f\U00016fe4\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]|\r(?!\n)"
 )
 """What the TUI alters, though some of it not everywhere."""
 
@@ -177,6 +190,9 @@ _JOINED_SCRIPTS = {
 }
 _JOINED_SCRIPTS |= {"KANNADA", "MALAYALAM", "SINHALA", "TIBETAN", "MYANMAR", "KHMER"}
 """After a letter of these the TUI keeps a joiner, as the first words of the letters' names say them."""
+
+_ACCENTS = "\u0953\u0954"
+"""Devanagari by name only: the TUI takes them for nobody's."""
 
 _PASTE_TAG = re.compile(r"<[^\w<\\]*pasted(?:_|[^\w\s])content")
 _STANDS_FOR = re.compile(r"\[(?:Pasted text|Image|\.\.\.Truncated text) #\d+[^\]\n]{,40}\]?")
@@ -209,7 +225,7 @@ def _is_kept(character: str, text: str, at: int) -> bool:
     if character in "\ufe0e\ufe0f":
         return at > 0 and _VARIED_PICTURE.match(text, at - 1) is not None
     if character in _VARIANTS:
-        return at > 0 and unicodedata.name(text[at - 1], "").startswith("MONGOLIAN LETTER")
+        return at > 0 and unicodedata.category(text[at - 1]) == "Lo" and _script(text[at - 1]) == "MONGOLIAN"
     if character in _MARKS:
         return _is_mark_kept(text, at)
     return any(m.end() > at for m in _starting(_REGION_FLAG, text, at - 6, at))
@@ -236,7 +252,7 @@ def _letter_before(text: str, at: int) -> bool:
     """Whether it follows a letter of a script that has joiners, and at most marks of these scripts."""
     for character in reversed(text[max(0, at - _WINDOW) : at]):
         category = unicodedata.category(character)
-        if category[0] not in "LM" or _script(character) not in _JOINED_SCRIPTS:
+        if category[0] not in "LM" or _script(character) not in _JOINED_SCRIPTS or character in _ACCENTS:
             return False
         if category[0] == "L":
             return category == "Lo"
