@@ -2,6 +2,7 @@
 
     claude-bridge
     ├── simulator         (with --simulate) watches the stand-in's process
+    ├── hooks             where the TUI's hooks report to
     ├── sessions          one_for_one
     │   └── session:NAME  one task a session; its process is tmux's child, not ours
     ├── screens           one_for_one
@@ -45,10 +46,13 @@ from bridge.log import set_up
 from bridge.screens import Screens
 from bridge.service import LOBBY, Service
 from bridge.sessions.backends.headless import Host
+from bridge.sessions.backends.hooks import HookServer
+from bridge.sessions.backends.status import StatusFiles
 from bridge.sessions.backends.tail import FileWatch
+from bridge.sessions.backends.tui import KeyboardRules, TuiHost
 from bridge.sessions.journal import Journal
 from bridge.sessions.pane_line import PaneLine
-from bridge.sessions.registry import BackendFactory, Registry
+from bridge.sessions.registry import BackendKind, Registry
 from bridge.sessions.tmux import Tmux, state_id
 from bridge.supervision import ChildSpec, RestartBudget, Supervisor
 from bridge.transports.http import make_app, make_runner
@@ -205,6 +209,7 @@ class Bridge:
                 return await self._supervised()
             finally:
                 (state / "bridge.json").unlink(missing_ok=True)
+                await tmux.close()
                 await journal.close()
         finally:
             listener.close()
@@ -224,6 +229,8 @@ class Bridge:
         lobby = hub.topic(LOBBY, numbered=False)
         sessions = Supervisor("sessions", budget=SESSIONS_BUDGET, clock=self._clock)
         watching = Supervisor("screens", budget=SESSIONS_BUDGET, clock=self._clock)
+        hooks = HookServer(config.state_dir)
+        hooks.bind()
         owner = state_id(config.state_dir)
         screens = Screens(
             lambda name, hears: PaneLine.open(tmux, owner, name, hears),
@@ -240,7 +247,7 @@ class Bridge:
 
         registry = Registry(
             journal,
-            self._backends(tmux, claude),
+            self._backends(tmux, claude, hooks),
             lambda name: _TopicPublisher(lambda: topic(name), lobby, lambda: screens.changed(name)),
             forget,
             sessions,
@@ -249,6 +256,7 @@ class Bridge:
             self.node,
         )
         await registry.load()
+        self._root.start_child(ChildSpec("hooks", hooks.serve))
         self._root.start_child(sessions.spec())
         self._root.start_child(watching.spec())
         service = Service(
@@ -263,9 +271,11 @@ class Bridge:
         )
         return make_app(service, config.server, config.hub, self._clock)
 
-    def _backends(self, tmux: Tmux, claude: ClaudeConfig) -> dict[str, BackendFactory]:
-        host = Host(self.config.state_dir, tmux, FileWatch(), claude, os.environ)
-        return {"headless": host.backend}
+    def _backends(self, tmux: Tmux, claude: ClaudeConfig, hooks: HookServer) -> dict[str, BackendKind]:
+        state, watch = self.config.state_dir, FileWatch()
+        headless = Host(state, tmux, watch, claude, os.environ)
+        tui = TuiHost(state, tmux, watch, StatusFiles(watch), hooks, claude, os.environ)
+        return {"headless": BackendKind(headless.backend), "tmux": BackendKind(tui.backend, KeyboardRules())}
 
     async def _supervised(self) -> int:
         """Run the tree until a signal comes or it fails; a second signal hurries, as the deadline does."""

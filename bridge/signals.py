@@ -81,9 +81,11 @@ class PromptLost:
 
 @dataclass(frozen=True, slots=True)
 class PromptTyped:
-    """A turn began that no client asked for: a person typed, or Claude went on by itself."""
+    """A turn began that no client asked for: a person typed, or Claude went on by itself. `first` where a
+    prompt that is still to be entered comes after it."""
 
     prompt: str
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)

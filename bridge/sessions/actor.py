@@ -236,6 +236,7 @@ class Actor:
         try:
             async with asyncio.TaskGroup() as group:
                 hands = group.create_task(self._hands.run(), name=f"hands:{self.name}")
+                attending = group.create_task(self._backend.attend(), name=f"attend:{self.name}")
                 if self.core.phase is Phase.UNKNOWN:
                     group.create_task(self._adopt(), name=f"adopt:{self.name}")
                 elif self.core.phase is Phase.STARTING:
@@ -251,6 +252,7 @@ class Actor:
                     if self._onlookers:
                         await asyncio.sleep(0)  # between two things is the only moment for a snapshot
                 hands.cancel()
+                attending.cancel()
             await self._journal.write([DeleteSession(self.core.facts.name)])
             self._deleted({})
         finally:

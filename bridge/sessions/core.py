@@ -339,8 +339,11 @@ class SessionCore:
                 return self._lose(turn, why, at)
             case UpstreamActive():
                 return self._upstream_active(at)
-            case PromptTyped(prompt=prompt):
-                return [] if self.open is not None else self._typed(prompt, at)
+            case PromptTyped(prompt=prompt, first=first):
+                out: list[Output] = []
+                if first and self.open is not None and self._open_phase == "sending":
+                    out = self._hold(self.open.id, "a prompt that was typed in the terminal runs first", at)
+                return out if self.open is not None else [*out, *self._typed(prompt, at)]
             case AnswerNeeded():
                 return self._asked(signal, at)
             case AnswerMoot(request=request, outcome=outcome):

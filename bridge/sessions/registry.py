@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -26,7 +27,7 @@ from bridge.events import BlockDiscarded, Evidence, Session, SessionDeleted, Ses
 from bridge.sessions.actor import Actor, Done, Publisher
 from bridge.sessions.backends.base import Backend, Sink
 from bridge.sessions.core import Phase, SessionCore
-from bridge.sessions.facts import Facts, Limits
+from bridge.sessions.facts import Facts, Limits, PromptRules
 from bridge.sessions.journal import Journal
 from bridge.sessions.keeper import Keeper
 from bridge.sessions.records import LoadedSession
@@ -34,7 +35,15 @@ from bridge.supervision import ChildSpec, RestartBudget, Supervisor
 
 log = structlog.get_logger(__name__)
 
-BackendFactory = Callable[[SessionName, Sink], Backend]
+
+@dataclass(frozen=True)
+class BackendKind:
+    """How a backend of this kind is made for a session, and what it asks of prompts."""
+
+    make: Callable[[SessionName, Sink], Backend]
+    rules: PromptRules | None = None
+
+
 DETACH_S = 5.0
 """How long one session may take to let go of its process when the bridge stops."""
 
@@ -43,7 +52,7 @@ class Registry:
     def __init__(
         self,
         journal: Journal,
-        backends: Mapping[str, BackendFactory],
+        backends: Mapping[str, BackendKind],
         publisher: Callable[[SessionName], Publisher],
         forget: Callable[[SessionName], None],
         supervisor: Supervisor,
@@ -169,13 +178,14 @@ class Registry:
 
     def _build(self, facts: Facts, loaded: LoadedSession | None = None) -> Actor:
         limits = Limits(self._config.max_queue, self._config.max_prompt_bytes)
-        core = SessionCore(facts, limits, Evidence("journal", self._clock.now()))
+        kind = self._backends[facts.backend]
+        core = SessionCore(facts, limits, Evidence("journal", self._clock.now()), kind.rules)
         keeper = Keeper(facts)
         if loaded is not None:
             numbers = {t.turn.id: t.number for t in loaded.open_turns}
             keeper = Keeper(facts, loaded.record.checkpoint, numbers, loaded.last_number)
         made: list[Actor] = []
-        backend = self._backends[facts.backend](facts.name, lambda batch: made[0].take(batch))
+        backend = kind.make(facts.name, lambda batch: made[0].take(batch))
         actor = Actor(
             core,
             backend,

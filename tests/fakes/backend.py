@@ -101,6 +101,9 @@ class FakeBackend:
     def committed(self, checkpoint: Checkpoint) -> None:
         self.committed_at.append(checkpoint)
 
+    async def attend(self) -> None:
+        return
+
     async def detach(self) -> None:
         self.told.append("detach")
 

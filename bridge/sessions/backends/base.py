@@ -92,7 +92,8 @@ class Backend(Protocol):
         ...
 
     async def send_prompt(self, turn: TurnId, prompt: str) -> None:
-        """Hand over a prompt under the identity `turn`; the same identity twice runs once."""
+        """Hand over a prompt under the identity `turn`; the same identity twice runs once. Where it cannot
+        be handed over now, `PromptHeld` follows, and `PromptsWelcome` once it can."""
         ...
 
     async def interrupt(self) -> None: ...
@@ -107,6 +108,10 @@ class Backend(Protocol):
 
     def committed(self, checkpoint: Checkpoint) -> None:
         """All up to this checkpoint is on disk in the journal: the backend may free its input up to it."""
+        ...
+
+    async def attend(self) -> None:
+        """What the backend does on its own between the calls; run beside them, until cancelled or done."""
         ...
 
     async def detach(self) -> None:

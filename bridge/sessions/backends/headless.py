@@ -31,7 +31,7 @@ from bridge.errors import BackendError, TmuxError
 from bridge.events import RequestId, SessionName, TurnId
 from bridge.sessions.backends.base import Answer, Batch, Checkpoint, Launch, Liveness, Sink
 from bridge.sessions.backends.link import STATUS_AGAIN_S, STATUS_TRIES, Link, exit_reason
-from bridge.sessions.backends.process import Process, reap
+from bridge.sessions.backends.process import Process, end, end_stranger, reap, within
 from bridge.sessions.backends.tail import CHUNK, FileWatch
 from bridge.sessions.claude import stdin, transcript
 from bridge.sessions.claude.launch import (
@@ -189,6 +189,9 @@ class HeadlessBackend:
     async def stop(self) -> None:
         await self._end_whatever_runs(politely=True)
 
+    async def attend(self) -> None:
+        """Everything is called back here."""
+
     async def detach(self) -> None:
         link, self._link = self._link, None
         if link is not None:
@@ -271,12 +274,7 @@ class HeadlessBackend:
             return
         stranger = None if pane.dead else Process.open(pane.pid, pane.server_pid)
         if stranger is not None:
-            gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            stranger.when_gone(lambda: gone.set_result(None))
-            try:
-                await self._end(stranger, gone, None)
-            finally:
-                stranger.close()
+            await end_stranger(stranger, self._host.claude.stop_timeout_s / 3)
         await self._host.tmux.kill_session(self._session)
 
     async def _end(self, process: Process, gone: asyncio.Future[None], link: Link | None) -> None:
@@ -288,14 +286,9 @@ class HeadlessBackend:
                 link.say_goodbye()
             else:
                 process.send(signal.SIGINT)  # it does not read: a signal says the same
-            if await _within(share, gone):
+            if await within(share, gone):
                 return
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if not gone.done():
-                process.send(number)
-            if await _within(share, gone):
-                return
-        raise BackendError(f"the process {process.pid} does not end")
+        await end(process, gone, share)
 
     async def _read_out(self, generation: int, folder: Path, checkpoint: Checkpoint | None) -> None:
         """Say what a process said that is gone, from the checkpoint to its last byte."""
@@ -318,11 +311,6 @@ class HeadlessBackend:
         if said or segment.checkpoint is not None:
             mark = segment.checkpoint and {**segment.checkpoint, "generation": generation}
             self._sink(Batch(generation, said, mark))
-
-
-async def _within(seconds: float, done: asyncio.Future[None]) -> bool:
-    await asyncio.wait({done}, timeout=seconds)
-    return done.done()
 
 
 def _prepare(session: Path, folder: Path, made: Plan) -> None:

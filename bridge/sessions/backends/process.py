@@ -13,6 +13,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from bridge.errors import BackendError
+
 
 class Process:
     """Use `Process.open`; `close` lets go of it without touching it."""
@@ -63,6 +65,31 @@ class Process:
         if self._watched:
             self._watched = False
             asyncio.get_running_loop().remove_reader(self._fd)
+
+
+async def end(process: Process, gone: asyncio.Future[None], share_s: float) -> None:
+    """By request, then by force, waiting `share_s` for each. Raises `BackendError` where it does not end."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if not gone.done():
+            process.send(number)
+        if await within(share_s, gone):
+            return
+    raise BackendError(f"the process {process.pid} does not end")
+
+
+async def within(seconds: float, done: asyncio.Future[None]) -> bool:
+    await asyncio.wait({done}, timeout=seconds)
+    return done.done()
+
+
+async def end_stranger(process: Process, share_s: float) -> None:
+    """End a process that nobody holds; lets go of it."""
+    gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    process.when_gone(lambda: gone.set_result(None))
+    try:
+        await end(process, gone, share_s)
+    finally:
+        process.close()
 
 
 def reap(tmux_server: int) -> None:

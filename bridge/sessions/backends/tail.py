@@ -31,18 +31,31 @@ class FileWatch:
     def __init__(self) -> None:
         self._inotify: INotify | None = None
         self._wakes: dict[int, Callable[[], None]] = {}
+        self._folders: dict[int, Callable[[str], None]] = {}
 
     def add(self, path: Path, wake: Callable[[], None]) -> int:
         """`wake` is called whenever something was written to the file. One watch for each file."""
-        if self._inotify is None:
-            self._inotify = INotify(nonblocking=True)
-            asyncio.get_running_loop().add_reader(self._inotify.fd, self._ready)
-        watch: int = self._inotify.add_watch(path, flags.MODIFY)
+        watch: int = self._opened().add_watch(path, flags.MODIFY)
         self._wakes[watch] = wake
         return watch
 
+    def add_folder(self, path: Path, wake: Callable[[str], None]) -> int:
+        """`wake` gets the name of a file that was written, made or removed in the folder; an empty one where
+        any may have been. One watch for each folder."""
+        mask = flags.MODIFY | flags.CREATE | flags.MOVED_TO | flags.DELETE
+        watch: int = self._opened().add_watch(path, mask)
+        self._folders[watch] = wake
+        return watch
+
+    def _opened(self) -> INotify:
+        if self._inotify is None:
+            self._inotify = INotify(nonblocking=True)
+            asyncio.get_running_loop().add_reader(self._inotify.fd, self._ready)
+        return self._inotify
+
     def remove(self, watch: int) -> None:
-        if self._wakes.pop(watch, None) is None or self._inotify is None:
+        known = self._wakes.pop(watch, None) or self._folders.pop(watch, None)
+        if known is None or self._inotify is None:
             return
         try:
             self._inotify.rm_watch(watch)
@@ -56,6 +69,7 @@ class FileWatch:
             self._inotify.close()
             self._inotify = None
         self._wakes.clear()
+        self._folders.clear()
 
     def _ready(self) -> None:
         assert self._inotify is not None
@@ -63,6 +77,10 @@ class FileWatch:
         for event in self._inotify.read(timeout=0):
             if event.mask & flags.Q_OVERFLOW:
                 wakes.update(self._wakes.values())  # what was written to is lost: look everywhere
+                for look in list(self._folders.values()):
+                    look("")
+            elif event.wd in self._folders:
+                self._folders[event.wd](event.name)
             elif event.wd in self._wakes:
                 wakes.add(self._wakes[event.wd])
         for wake in wakes:

@@ -73,6 +73,7 @@ class _Turn:
     """One turn of the TUI. `in_transcript` once its prompt stands there: what stands before is another's."""
 
     prompt_id: str | None
+    ours: TurnId | None = None
     command: bool = False
     in_transcript: bool = False
     active: bool = False
@@ -138,6 +139,10 @@ class TuiReader:
     def untouched(self) -> bool:
         """The open turn has said nothing yet."""
         return self._turn is not None and not self._turn.active
+
+    def began_with(self, turn: TurnId) -> bool:
+        """The open turn is this one of ours."""
+        return self._turn is not None and self._turn.ours == turn
 
     # --- what the keyboard side tells -----------------------------------------------------------------
 
@@ -251,6 +256,10 @@ class TuiReader:
         self.offset = self._resume_at = 0
         self._rest = b""
         return [ConversationNamed(conversation)]
+
+    def begin_at(self, offset: int) -> None:
+        """What stands in the transcript before this is of another time."""
+        self.offset = self._resume_at = offset
 
     # --- time -------------------------------------------------------------------------------------------
 
@@ -418,9 +427,9 @@ class TuiReader:
         self._turn = _Turn(prompt_id)
         self._blocks, self._previews = Blocks(), {}
         if expected is None or expected.text != text:
-            return [*out, PromptTyped(text)]
+            return [*out, PromptTyped(text, first=True)]
         self._expected = None
-        self._turn.command = expected.command
+        self._turn.ours, self._turn.command = expected.turn, expected.command
         # The request is on its way by now: it is never sent again.
         return [*out, PromptSeen(expected.turn), UpstreamActive()]
 

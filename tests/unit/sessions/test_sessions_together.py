@@ -46,7 +46,7 @@ from bridge.screens import Screens
 from bridge.service import LOBBY, Joined, Service
 from bridge.sessions.backends.base import Liveness
 from bridge.sessions.journal import Journal
-from bridge.sessions.registry import Registry
+from bridge.sessions.registry import BackendKind, Registry
 from bridge.signals import (
     AnswerNeeded,
     BlockSettled,
@@ -156,7 +156,7 @@ class House:
 
         registry = Registry(
             self.journal,
-            {"headless": backend},
+            {"headless": BackendKind(backend)},
             Publisher,
             lambda name: hub.drop(f"session:{name}"),
             supervisor,

@@ -1,0 +1,122 @@
+"""Puts text into the TUI's input box through its external editor: a compare-and-set on what stands there.
+
+The other side is `claude.editor_shim`. An order is laid down, Ctrl-G is pressed, and the shim says what it
+found. A person's draft is never replaced, and nothing is decided by looking at the screen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bridge.errors import BackendError
+
+KEY = "C-g"
+ANSWER_S = 3.0
+"""From the key to the shim's answer it takes 30 to 80 ms; a dialog swallows the key."""
+LATE_S = 30.0
+"""A TUI that was busy may still open the editor for a key of ours; then nothing shall open."""
+LOOK_S = 0.004
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """What stood in the box, and whether what was to be put there is there now."""
+
+    found: str
+    placed: bool
+
+
+class Editor:
+    """One process's. `press` sends keys, by tmux's names."""
+
+    def __init__(self, folder: Path, press: Callable[..., Awaitable[None]]) -> None:
+        self._folder = folder
+        self._press = press
+        self._alone = asyncio.Lock()
+
+    async def look(self) -> str | None:
+        """What stands in the box; None where no editor opens."""
+        async with self._alone:
+            box = await self._order(None, (), KEY)
+        return None if box is None else box.found
+
+    async def put(self, text: str, over: Iterable[str] = ()) -> Box | None:
+        """Put `text` there if the box is empty or holds one of `over`; None where no editor opens.
+
+        Looks first: a person's `!` in front of an empty box would have a shell run the text, and only
+        where the box is empty may a Backspace take it away.
+        """
+        over = tuple(over)
+        async with self._alone:
+            box = await self._order(None, (), KEY)
+            if box is None or (box.found and box.found not in over):
+                return box
+            return await self._order(text, over, *(() if box.found else ("BSpace",)), KEY)
+
+    async def _order(self, text: str | None, over: tuple[str, ...], *keys: str) -> Box | None:
+        try:
+            await asyncio.to_thread(self._lay, text, over)
+            try:
+                await self._press(*keys)
+                if not await self._answered(ANSWER_S) and not await asyncio.to_thread(self._withdraw):
+                    # Taken at the last moment.
+                    await self._answered(ANSWER_S)
+                asyncio.get_running_loop().call_later(LATE_S, self._expire)
+                return await asyncio.to_thread(self._read)
+            except asyncio.CancelledError:
+                self._withdraw()
+                raise
+        except OSError as e:
+            raise BackendError(f"the editor's folder cannot be used: {e}") from e
+
+    async def _answered(self, seconds: float) -> bool:
+        done = self._folder / "done"
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while not done.exists():
+            if loop.time() > end:
+                return False
+            await asyncio.sleep(LOOK_S)
+        return True
+
+    def _lay(self, text: str | None, over: tuple[str, ...]) -> None:
+        new = self._folder / "new"
+        for old in (new, self._folder / "done", self._folder / "order"):
+            shutil.rmtree(old, ignore_errors=True)
+        new.mkdir(mode=0o700)
+        if text is not None:
+            (new / "put").write_bytes(text.encode())
+        for n, expected in enumerate(over, 1):
+            (new / f"expect-{n}").write_bytes(expected.encode())
+        (self._folder / "withdrawn").unlink(missing_ok=True)
+        os.rename(new, self._folder / "order")
+
+    def _withdraw(self) -> bool:
+        """Whether the order could be taken back."""
+        mark = self._folder / "withdrawn"
+        mark.touch()
+        try:
+            os.rename(self._folder / "order", self._folder / "void")
+        except OSError:
+            mark.unlink(missing_ok=True)
+            return False
+        shutil.rmtree(self._folder / "void", ignore_errors=True)
+        return True
+
+    def _expire(self) -> None:
+        """A key that comes now is a person's."""
+        if not self._alone.locked():
+            (self._folder / "withdrawn").unlink(missing_ok=True)
+
+    def _read(self) -> Box | None:
+        done = self._folder / "done"
+        try:
+            found = (done / "found").read_bytes().decode(errors="replace")
+        except OSError:
+            return None
+        return Box(found, (done / "placed").exists())

@@ -1,0 +1,268 @@
+"""The line to one running TUI: what it lets be seen becomes signals. Knows one generation of one session.
+
+Hooks arrive here from `hooks`, the status file and the transcript are watched, the process is held by its
+pidfd; `claude.tui` puts them together. Typing is `tui`'s concern.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from bridge.sessions.backends.base import Batch, Checkpoint, Sink
+from bridge.sessions.backends.process import Process
+from bridge.sessions.backends.status import StatusFiles, read_status
+from bridge.sessions.backends.tail import FileWatch, Tail
+from bridge.sessions.claude.tui import TuiReader
+from bridge.signals import AnswerMoot, LivenessLost, ProcessReady, Signal, TurnEnded
+
+log = structlog.get_logger(__name__)
+
+TICK_S = 0.1
+READY_S = 1.5
+"""From `SessionStart` to a box that takes keys, where there is no status file to tell."""
+BLOCKED: dict[str, Any] = {
+    "decision": "block",
+    "reason": "Somebody typed while a prompt was being sent. Nothing was sent; it is in the box again.",
+}
+
+
+class TuiLink:
+    """Built for a process that runs. Also the `hooks.Receiver` of its session."""
+
+    def __init__(
+        self,
+        generation: int,
+        process: Process,
+        config_dir: Path,
+        sink: Sink,
+        watch: FileWatch,
+        statuses: StatusFiles,
+        reader: TuiReader,
+    ) -> None:
+        """Raises `OSError` where the status files cannot be watched."""
+        self.generation = generation
+        self.process = process
+        self.reader = reader
+        self.stopping = False
+        """Its end is wanted: no `ProcessExited` follows."""
+        self.ready = False
+        self.armed: str | None = None
+        """Our own text for which Enter was, or is about to be, pressed."""
+        self.blocked: str | None = None
+        """A text that was sent with ours in it, and was put back."""
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._config_dir = config_dir
+        self._sink = sink
+        self._watch = watch
+        self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._tail: Tail | None = None
+        self._path: Path | None = None
+        self._begun_at: float | None = None
+        self._at_odds = False
+        self._closed = False
+        self._changed = asyncio.Event()
+        self._unfollow = statuses.follow(config_dir, process.pid, self._look_at_status)
+
+    # --- its life ---------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Read what there is."""
+        self.process.when_gone(self._process_gone)
+        self._find()
+        self._look_at_status()
+
+    def close(self) -> None:
+        """Nothing is said any more. The process is left as it is."""
+        self._closed = True
+        self._unfollow()
+        self.process.close()
+        if self._tail is not None:
+            self._tail.close()
+        for answer in self._answers.values():
+            answer.cancel()  # asked again, by the next bridge or never
+        self._changed.set()
+
+    async def until(self, come: Callable[[], bool], seconds: float) -> bool:
+        """Wait until something has come about, for so long; whether it has."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not come():
+                    if self._closed or self.gone.done():
+                        return come()
+                    self._changed.clear()
+                    await self._changed.wait()
+        return come()
+
+    def tick(self) -> None:
+        """Ten times a second while something is expected."""
+        if self._closed:
+            return
+        now = _now()
+        self._find()
+        if not self.ready:
+            self._perhaps_ready(now)
+        self.emit(self.reader.tick(now), "transcript")
+        why = self.reader.contradiction(now)
+        if why is not None and not self._at_odds:
+            self._at_odds = True
+            self.emit([LivenessLost(why)], "status_file")
+
+    @property
+    def busy(self) -> bool:
+        """A tick could make a difference."""
+        return not self.ready or self.reader.open or bool(self._answers) or self.reader.status_now == "busy"
+
+    def read_out(self) -> None:
+        """The process is gone: take in the rest of what it wrote."""
+        self._find()
+        path = self._path
+        if path is None:
+            return
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            file.seek(self.reader.offset)
+            # Its last line may be half of one.
+            self._take(file.read())
+
+    # --- what comes in ------------------------------------------------------------------------------------
+
+    def hook(self, event: dict[str, Any]) -> dict[str, Any]:
+        if self._closed:
+            return {}
+        name = event.get("hook_event_name")
+        if isinstance(path := event.get("transcript_path"), str) and self._tail is None:
+            self._path = Path(path) if Path(path).stem == self.reader.conversation else self._path
+        if name == "SessionStart":
+            self._begun_at = _now()
+        elif name == "UserPromptSubmit" and self.armed is not None:
+            text = str(event.get("prompt", ""))
+            if not self.reader.expects(text) and self.armed.rstrip() in text:
+                # Keys of a person's came in between.
+                self.blocked = text
+                self._changed.set()
+                return BLOCKED
+        self.emit(self.reader.hook(event, _now()), f"hook:{name}")
+        return {}
+
+    def asked(self, request: str, event: dict[str, Any]) -> asyncio.Future[dict[str, Any]]:
+        answer = self._answers.get(request)
+        if answer is None:
+            answer = self._answers[request] = asyncio.get_running_loop().create_future()
+            self.emit(self.reader.asked(request, event, _now()), "hook:PermissionRequest")
+        return answer
+
+    def abandoned(self, request: str) -> None:
+        self._settle(request, {})
+
+    def answer(self, request: str, decision: dict[str, Any]) -> bool:
+        """Whether the question still waits for one."""
+        answer = self._answers.get(request)
+        if answer is None or answer.done() or not self.reader.asks(request):
+            return False
+        self.reader.answered(request)
+        self._settle(request, decision)
+        return True
+
+    def _settle(self, request: str, decision: dict[str, Any]) -> None:
+        answer = self._answers.get(request)
+        if answer is not None and not answer.done():
+            answer.set_result(decision)
+            # It may be asked once more, by a hook that lost its connection.
+            asyncio.get_running_loop().call_later(60, self._answers.pop, request, None)
+
+    def _look_at_status(self) -> None:
+        said = read_status(self._config_dir, self.process.pid)
+        if said is None or self._closed:
+            return
+        conversation = said.get("sessionId")
+        out: list[Signal] = []
+        if isinstance(conversation, str) and conversation and conversation != self.reader.conversation:
+            out += self._switched(conversation)
+        now = _now()
+        out += self.reader.status(said, now)
+        if self._at_odds and self.reader.status_now != "busy":
+            self._at_odds = False
+            out.append(ProcessReady())
+        if not self.ready:
+            self._perhaps_ready(now)
+        self.emit(out, "status_file")
+
+    def _switched(self, conversation: str) -> list[Signal]:
+        if self._tail is not None:
+            self._tail.close()
+            self._tail = None
+        self._path = None
+        out = self.reader.switched(conversation)
+        if (path := self._look_for()) is not None:
+            # What stands there already is of another time.
+            self.reader.begin_at(path.stat().st_size)
+        return out
+
+    def _take(self, data: bytes) -> None:
+        if not self._closed:
+            self.emit(self.reader.transcript(data, _now()), "transcript", checkpoint=True)
+
+    def _process_gone(self) -> None:
+        if not self.gone.done():
+            self.gone.set_result(None)
+        self._changed.set()
+
+    # --- what goes out ------------------------------------------------------------------------------------
+
+    def emit(self, signals: Sequence[Signal], source: str, *, checkpoint: bool = False) -> None:
+        self._changed.set()
+        if self._closed:
+            return
+        for signal in signals:
+            if isinstance(signal, AnswerMoot):
+                self._settle(signal.request, {})
+        if checkpoint or any(isinstance(s, TurnEnded) for s in signals):
+            self._sink(Batch(self.generation, tuple(signals), self.place(), source))
+        elif signals:
+            self._sink(Batch(self.generation, tuple(signals), None, source))
+
+    def place(self) -> Checkpoint:
+        at = datetime.now(UTC).isoformat()
+        return {**self.reader.export(), "generation": self.generation, "at": at}
+
+    def _perhaps_ready(self, now: float) -> None:
+        status = self.reader.status_now
+        late = status is None and self._begun_at is not None and now - self._begun_at > READY_S
+        if status is not None or late:
+            self.ready = True
+            busy = status in ("busy", "waiting")
+            self.emit([ProcessReady(busy=busy)], "status_file" if status else "hook:SessionStart")
+
+    # --- the transcript -----------------------------------------------------------------------------------
+
+    def _find(self) -> None:
+        """The transcript is there from the first prompt on."""
+        if self._tail is not None:
+            return
+        path = self._path or self._look_for()
+        if path is None:
+            return
+        try:
+            self._tail = Tail(path, self.reader.offset, self._watch, self._take)
+        except OSError:
+            return
+        self._path = path
+        self._tail.when_caught_up(self._changed.set)
+
+    def _look_for(self) -> Path | None:
+        return transcript_path(self._config_dir, self.reader.conversation)
+
+
+def transcript_path(config_dir: Path, conversation: str) -> Path | None:
+    """A conversation's file lies under its folder's name, which only the CLI knows how to make."""
+    return next(config_dir.glob(f"projects/*/{conversation}.jsonl"), None)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
