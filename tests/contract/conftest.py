@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-BACKENDS = ("headless",)
+BACKENDS = ("headless", "tmux")
 """The next backend is added here, and has to keep every promise that is tested in this folder."""
 
 
