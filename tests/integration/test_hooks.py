@@ -335,6 +335,10 @@ async def test_an_event_without_a_bridge_is_given_up(tmp_path: Path) -> None:
 # --- the real CLI -------------------------------------------------------------------------------------
 
 
+KEY_S = 2.0
+"""Before a key is pressed again: a second one would be taken for the next dialog's, or stand in the box."""
+
+
 class World:
     """A TUI that is running, and the session its hooks report to."""
 
@@ -355,11 +359,16 @@ class World:
 
     async def press(self, key: str) -> None:
         """Until the dialog is gone: keys that come with its first picture are not heard."""
+        again_at = 0.0
 
         def gone() -> bool:
-            if self.tui.status == "waiting":
+            nonlocal again_at
+            if self.tui.status != "waiting":
+                return True
+            if time.monotonic() >= again_at:
                 self.tui.key(key)
-            return self.tui.status != "waiting"
+                again_at = time.monotonic() + KEY_S
+            return False
 
         await until(gone, self.shown)
 
