@@ -375,6 +375,14 @@ async def test_it_is_known_when_somebody_typed(tmux: Tmux, tmp_path: Path) -> No
     await until(lambda: nobody(tmux, "claude_a"))
 
 
+async def test_who_is_attached_to_another_session_is_not_attached_to_this(tmux: Tmux) -> None:
+    """Whose name begins like that one's."""
+    await tmux.new_session("claude_ab", ("sleep", "600"), {})
+    with attached(tmux, "claude_ab"):
+        await until(lambda: someone(tmux, "claude_ab"))
+        assert await tmux.typed_at("claude_a") is None
+
+
 async def test_a_locale_without_utf8_loses_nothing(tmux: Tmux, tmp_path: Path) -> None:
     """tmux would put underscores for tabs and for letters of other languages."""
     poor = Tmux(

@@ -85,6 +85,16 @@ def clients(tmux: Tmux) -> list[int]:
     return [int(pid) for pid in by_hand(tmux, "list-clients", "-F", "#{client_pid}").split()]
 
 
+async def server_of(tmux: Tmux) -> int:
+    (server,) = {pane.server_pid for pane in await tmux.panes()}
+    return server
+
+
+def children() -> set[str]:
+    """Of this thread."""
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
 def is_there(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -153,9 +163,16 @@ async def test_a_screen_that_looks_like_an_answer_is_none(tmux: Tmux, client: Co
 
 async def test_cancelling_waits_for_the_answer(tmux: Tmux, client: ControlClient) -> None:
     """So that whoever comes next finds tmux as the command left it."""
-    task = asyncio.ensure_future(client.command("set-option", "-s", "@x", "done"))
-    await asyncio.sleep(0)
-    task.cancel()
+    server = await server_of(tmux)
+    os.kill(server, signal.SIGSTOP)
+    try:
+        task = asyncio.ensure_future(client.command("set-option", "-s", "@x", "done"))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0.1)  # long enough for one that does not wait
+        assert not task.done()
+    finally:
+        os.kill(server, signal.SIGCONT)
     with pytest.raises(asyncio.CancelledError):
         await task
     assert by_hand(tmux, "show-options", "-sv", "@x") == "done\n"
@@ -183,14 +200,16 @@ async def test_it_starts_no_server_and_keeps_none(tmux: Tmux) -> None:
         await ControlClient.open(words(nobody), "a", environ())
     assert not Path(f"/tmp/tmux-{os.getuid()}/{nobody.socket}").exists()
     by_hand(tmux, "set-option", "-s", "exit-empty", "on")
-    (server,) = {pane.server_pid for pane in await tmux.panes()}
+    server = await server_of(tmux)
     for name in "ab":
         await tmux.kill_session(name)
     await until(lambda: not is_there(server))
     assert await tmux.panes() == []
 
 
-async def test_nothing_is_left_of_it_when_it_is_closed(tmux: Tmux) -> None:
+async def test_nothing_is_left_of_it_when_it_is_closed(tmux: Tmux, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes by itself, without being killed."""
+    monkeypatch.setattr("bridge.sessions.tmux_control.CLOSE_S", 10 * WAIT_S)
     client = await ControlClient.open(words(tmux), "a", environ())
     assert client.pid in clients(tmux)
     await client.close()
@@ -211,6 +230,28 @@ async def test_nothing_is_left_where_there_is_no_such_session(tmux: Tmux) -> Non
     with pytest.raises(Refused, match="can't find session"):
         await ControlClient.open(words(tmux), "claude_a", environ())
     assert clients(tmux) == before
+
+
+async def test_nothing_is_left_where_it_is_cancelled_before_it_stands(tmux: Tmux) -> None:
+    """Nor does the server die of one that went away half introduced."""
+    server, before = await server_of(tmux), children()
+    os.kill(server, signal.SIGSTOP)
+    try:
+        task = asyncio.ensure_future(ControlClient.open(words(tmux), "a", environ()))
+        await until(lambda: children() != before)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert children() == before
+    finally:
+        os.kill(server, signal.SIGCONT)
+    assert await server_of(tmux) == server
+
+
+async def test_nothing_is_left_of_it_when_its_server_is_ended(tmux: Tmux) -> None:
+    (pid,) = clients(tmux)
+    await tmux.kill_server()
+    assert not Path(f"/proc/{pid}").exists()
 
 
 async def test_it_goes_with_its_bridge(tmux: Tmux) -> None:
@@ -247,7 +288,7 @@ async def test_one_that_is_lost_ends_without_a_word(tmux: Tmux) -> None:
 
 async def test_calls_go_on_when_the_session_of_the_connection_is_killed(tmux: Tmux) -> None:
     """And no server dies of it, however often."""
-    (server,) = {pane.server_pid for pane in await tmux.panes()}
+    server = await server_of(tmux)
     for n in range(30):
         await tmux.new_session(f"s{n}", SLEEP, {OWNER: "me"})
         for name in ("a", "b", f"s{n - 1}") if n == 0 else (f"s{n - 1}",):
@@ -255,7 +296,7 @@ async def test_calls_go_on_when_the_session_of_the_connection_is_killed(tmux: Tm
         assert [pane.session for pane in await tmux.panes()] == [f"s{n}"]
         assert len(await tmux.panes(f"s{n}")) == 1
     await connected(tmux)
-    assert {pane.server_pid for pane in await tmux.panes()} == {server}
+    assert await server_of(tmux) == server
     assert len(clients(tmux)) == 1
 
 
@@ -271,7 +312,7 @@ async def test_the_last_session_may_go(tmux: Tmux) -> None:
 
 async def test_many_calls_meet_one_connection_that_is_being_made(tmux: Tmux) -> None:
     """Sessions come and go meanwhile: a tmux before 3.7 would die of meeting them half introduced."""
-    (server,) = {pane.server_pid for pane in await tmux.panes()}
+    server = await server_of(tmux)
 
     async def churn(n: int) -> None:
         for _ in range(5):
@@ -284,7 +325,7 @@ async def test_many_calls_meet_one_connection_that_is_being_made(tmux: Tmux) -> 
     async with asyncio.TaskGroup() as group:
         for n in range(8):
             group.create_task(churn(n))
-    assert {pane.server_pid for pane in await tmux.panes()} == {server}
+    assert await server_of(tmux) == server
     assert sorted(pane.session for pane in await tmux.panes()) == ["a", "b"]
 
 
@@ -298,7 +339,7 @@ async def test_a_killed_connection_is_made_again(tmux: Tmux) -> None:
 
 
 async def test_a_killed_server_is_no_server(tmux: Tmux) -> None:
-    (server,) = {pane.server_pid for pane in await tmux.panes()}
+    server = await server_of(tmux)
     os.kill(server, signal.SIGKILL)
     await until(lambda: not is_there(server))
     assert await tmux.panes() == []
@@ -308,7 +349,7 @@ async def test_a_killed_server_is_no_server(tmux: Tmux) -> None:
 
 async def test_what_cannot_be_repeated_is_not(tmux: Tmux, client: ControlClient) -> None:
     """The connection ends before the answer: a question is asked again, but keys may have arrived."""
-    (server,) = {pane.server_pid for pane in await tmux.panes()}
+    server = await server_of(tmux)
     ours = next(pid for pid in clients(tmux) if pid != client.pid)
     target = await tmux._target("a")
     os.kill(server, signal.SIGSTOP)
@@ -333,24 +374,23 @@ async def refused(call: object) -> None:
 async def test_a_tmux_that_hangs_says_nothing_about_what_lives(
     tmux: Tmux, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither through the connection nor by a process; it is found again when it goes on."""
-    (server,) = {pane.server_pid for pane in await tmux.panes()}
+    """Neither through the connection nor by a process. Then no connection is tried for a while."""
+    server = await server_of(tmux)
+    other = Tmux(tmux.socket, TmuxConfig(path=Path(BINARY)))
     monkeypatch.setattr("bridge.sessions.tmux.CALL_S", 0.5)
     monkeypatch.setattr("bridge.sessions.tmux_control.CALL_S", 0.5)
-    monkeypatch.setattr("bridge.sessions.tmux.CONNECT_AGAIN_S", 0)
     os.kill(server, signal.SIGSTOP)
     try:
         with pytest.raises(Hung):
             await tmux.panes()
-        assert not tmux.connected
-        for _ in range(2):
-            with pytest.raises(TmuxError):
-                await tmux.panes("a")
+        with pytest.raises(TmuxError):
+            await other.panes("a")
     finally:
         os.kill(server, signal.SIGCONT)
     monkeypatch.undo()
-    assert len(await tmux.panes()) == 2
-    assert len(await tmux.panes()) == 2
+    for _ in range(3):
+        assert len(await tmux.panes()) == 2
+        assert not tmux.connected
 
 
 async def test_a_tmux_whose_control_mode_is_not_understood_is_asked_by_processes(

@@ -26,7 +26,8 @@ from bridge.sessions.tmux_control import (
 TOLD = (
     b"%begin 1363006971 2 0\n%end 1363006971 2 0\n"
     b"%window-renamed @0 a name\n%session-changed $1 claude_a\n"
-    b"%begin 1363006971 3 1\nfirst\n\n%output %0 no\n%end 1363006971 2 1\nlast\n%end 1363006971 3 1\n"
+    b"%begin 1363006971 3 1\nfirst\n\n%output %0 no\n"
+    b"%begin 1363006971 3 1\n%end 1363006971 2 1\nlast\n%end 1363006971 3 1\n"
     b"%output %1 a\\033[1m\\134\\015\\012 \xc3\xa9\n"
     b"%extended-output %1 1234 : b\n"
     b"%extended-output %1 1234 more : : c : d\n"
@@ -38,7 +39,11 @@ MEANT: list[Said] = [
     Reply((), ok=True, asked=False),
     Notice("window-renamed", "@0 a name"),
     Notice("session-changed", "$1 claude_a"),
-    Reply((b"first", b"", b"%output %0 no", b"%end 1363006971 2 1", b"last"), ok=True, asked=True),
+    Reply(
+        (b"first", b"", b"%output %0 no", b"%begin 1363006971 3 1", b"%end 1363006971 2 1", b"last"),
+        ok=True,
+        asked=True,
+    ),
     Output("%1", "a\x1b[1m\\\r\n é".encode()),
     Output("%1", b"b", 1234),
     Output("%1", b": c : d", 1234),
