@@ -8,7 +8,7 @@ BACKENDS = ("headless", "tmux")
 """The next backend is added here, and has to keep every promise that is tested in this folder."""
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=BACKENDS, autouse=True)
 def backend(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name

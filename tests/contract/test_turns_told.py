@@ -19,7 +19,7 @@ def test_a_reply_is_streamed_word_by_word(sessions: Sessions) -> None:
     assert_well_told(story)
     assert story.names == ["turn_queued", "turn_started", "delta", "block", "turn_finished"]
     assert "".join(story.deltas) == words(25)
-    assert len(story.deltas) > 10
+    assert len(story.deltas) > (1 if sessions.tui else 10)
     assert story.blocks == {0: words(25)}
     assert (story.status, story.text) == ("completed", words(25).rstrip())
 
@@ -50,9 +50,10 @@ def test_a_finished_turn_tells_what_it_used(sessions: Sessions) -> None:
     first, second = channel.ask("one").finished, channel.ask("two").finished
     session = channel.wait_session(state="idle", turns=2)
     assert first["usage"]["output_tokens"] > 0
-    assert first["cost_usd"] > 0
     assert first["duration_ms"] > 0
-    assert session["cost_usd"] == pytest.approx(first["cost_usd"] + second["cost_usd"])
+    if not sessions.tui:
+        assert first["cost_usd"] > 0
+        assert session["cost_usd"] == pytest.approx(first["cost_usd"] + second["cost_usd"])
     assert session["usage"]["output_tokens"] == sum(t["usage"]["output_tokens"] for t in (first, second))
 
 
@@ -64,7 +65,8 @@ def test_thinking_is_a_block_of_its_own(sessions: Sessions) -> None:
         (0, "thinking", "let me see now"),
         (1, "text", "seen"),
     ]
-    assert "".join(d["text"] for d in story.of("delta", kind="thinking")) == "let me see now"
+    streamed = "".join(d["text"] for d in story.of("delta", kind="thinking"))
+    assert streamed == ("" if sessions.tui else "let me see now")
     assert story.text == "seen"
 
 
@@ -78,14 +80,14 @@ def test_any_text_comes_through_as_it_is(sessions: Sessions) -> None:
 
 
 def test_a_prompt_reaches_claude_verbatim(bridge: BridgeProcess, sessions: Sessions) -> None:
-    """What would be a command at the CLI's own prompt, or the end of a line, is only text here."""
+    """What would be a command at the CLI's own prompt, or the end of a line, is only text here. What the TUI
+    cannot be told, and the blanks at an end, are `test_awkward_prompts`'."""
     prompts = [
-        "/cost of this",
+        *(() if sessions.tui else ("/cost of this", "exit", "a\n\n\nb\tc  ")),
         "!ls",
         "@/etc/hostname",
         "# remember",
-        "exit",
-        "a\n\n\nb\tc  ",
+        "a\n\n\nb\tc",
         '{"type":"x"}\n{',
     ]
     channel = sessions.talk()

@@ -242,6 +242,9 @@ class Sessions:
         self._clients = clients
         self._prefix = prefix
         self._backend = backend
+        self.tui = backend == "tmux"
+        """What runs below is the TUI, which shows whole lines, and neither its thinking, its retries nor
+        what a turn costs."""
         self._names: list[str] = []
 
     def name(self, word: str = "main") -> str:

@@ -73,6 +73,8 @@ STILL_S = 1.5
 """A person who has pressed a key so recently is typing."""
 PROBE_S = (1.0, 2.0, 5.0, 10.0)
 """Between two looks at a draft that holds a prompt up; the last one repeats."""
+BUSY_S = 1.0
+"""From an acknowledged prompt to a status that says busy; usually 30 ms."""
 ESCAPE_S = 2.0
 """An interrupt shows within 0.2 s; a second Escape on an idle prompt would open a dialog."""
 ESCAPE_TRIES = 3
@@ -127,7 +129,7 @@ class TuiBackend:
         self._launch: Launch | None = None
         self._secret: str | None = None
         self._left: tuple[str, ...] = ()
-        """Prompts of ours that an interrupt may have put back into the box."""
+        """Our latest prompts: an interrupt may put one back into the box, as it was acknowledged."""
         self._held = False
         self._deadline: float | None = None
         self._woken = asyncio.Event()
@@ -427,7 +429,7 @@ class TuiBackend:
         return typed_at is None or time.time() - typed_at > STILL_S
 
     async def _enter(self, link: TuiLink, turn: TurnId, text: str, *, command: bool) -> None:
-        self._left = (text, *self._left[:3])
+        self._left = (text, as_acknowledged(text), *self._left[:2])
         reader = link.reader
         record = {"turn": turn, "generation": link.generation, "at": time.time()}
         await asyncio.to_thread(self._record, record)
@@ -555,11 +557,14 @@ class TuiBackend:
         """One Escape, and another only while the status says that it works on."""
         link = self._running()
         reader = link.reader
+        # A key right behind the prompt's is lost, and one on an idle prompt is the first half of a command.
+        await link.until(lambda: not reader.open or reader.status_now in ("busy", "waiting"), BUSY_S)
+        reader.interrupted()
         for _ in range(ESCAPE_TRIES):
             if not reader.open:
                 return
             await self._press("Escape")
-            if await link.until(lambda: not reader.open or reader.status_now == "idle", ESCAPE_S):
+            if await link.until(lambda: not reader.open, ESCAPE_S) or reader.status_now == "idle":
                 return
         raise BackendError("claude does not react to Escape")
 

@@ -178,7 +178,10 @@ class TuiLink:
 
     def _look_at_status(self) -> None:
         said = read_status(self._config_dir, self.process.pid)
-        if said is None or self._closed:
+        if self._closed:
+            return
+        if said is None:
+            self.reader.status_lost()
             return
         conversation = said.get("sessionId")
         out: list[Signal] = []

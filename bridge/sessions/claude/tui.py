@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import orjson
 
-from bridge.events import RequestId, TurnError, TurnId, Usage
+from bridge.events import Outcome, RequestId, TurnError, TurnId, Usage
 from bridge.sessions.claude.blocks import Blocks
 from bridge.sessions.claude.messages import REQUEST_KINDS, error_code, output_text
 from bridge.signals import (
@@ -38,6 +38,8 @@ Status = Literal["idle", "busy", "waiting"]
 
 GRACE_S = 1.0
 """For the transcript, which is written every 100 ms, and for hooks on their way."""
+LAG_S = 2.0
+"""From a turn's beginning to a status that says so; usually 30 ms."""
 CALL_S = 0.3
 """A question is shown behind the call that it is about, as long as the transcript has that in time."""
 DISAGREE_S = 10.0
@@ -125,6 +127,9 @@ class TuiReader:
         self._model: str | None = None
         self._mode: str | None = None
         self._busy_since: float | None = None
+        self._interrupting = False
+        self._tool_since = False
+        """A tool was called since the last line was displayed: what comes next is another message."""
 
     def export(self) -> Json:
         """Where to begin again: before the open turn, else behind all that was read."""
@@ -156,6 +161,10 @@ class TuiReader:
     def forget(self) -> None:
         """It was not entered after all."""
         self._expected = None
+
+    def interrupted(self) -> None:
+        """A client's interrupt is on its way: what it denies is withdrawn, and not a person's answer."""
+        self._interrupting = True
 
     def asked(self, request: str, event: Json, now: float) -> list[Signal]:
         """A question, under the id of the hook that waits for its answer."""
@@ -216,7 +225,14 @@ class TuiReader:
     def _display(self, turn: _Turn, event: Json) -> list[Signal]:
         message = str(event.get("message_id"))
         preview = self._previews.get(message)
+        out = self._active(turn)
         if preview is None:
+            if not self._tool_since:
+                # The upstream broke off and began again.
+                for old in self._previews.values():
+                    out += self._blocks.drop(None, old.index)
+                self._previews.clear()
+            self._tool_since = False
             self._count += 1
             preview = self._previews[message] = _Preview(self._count)
         preview.early[int(event.get("index", 0))] = str(event.get("delta", ""))
@@ -224,7 +240,6 @@ class TuiReader:
         while (line := preview.early.pop(preview.next_line, None)) is not None:
             preview.next_line += 1
             added += line
-        out = self._active(turn)
         if not preview.shown:
             if not added:
                 return out
@@ -249,6 +264,12 @@ class TuiReader:
         elif turn is not None:
             turn.idle_since = (turn.idle_since or now) if status == "idle" else None
         return [*out, *self._perhaps_over(now)]
+
+    def status_lost(self) -> None:
+        """There is no file any more: whatever it said last counts for nothing."""
+        self.status_now = None
+        if self._turn is not None:
+            self._turn.idle_since = None
 
     def switched(self, conversation: str) -> list[Signal]:
         """Another conversation goes on in this process: its transcript is read from where it stands."""
@@ -319,7 +340,8 @@ class TuiReader:
                 call = str(block.get("tool_use_id"))
                 turn.calls.pop(call, None)
                 failed = bool(block.get("is_error"))
-                out += self._moot_call(call, "denied" if failed else "allowed")
+                denied: Outcome = "withdrawn" if self._interrupting else "denied"
+                out += self._moot_call(call, denied if failed else "allowed")
                 out.append(ToolAnswered(call, output_text(block.get("content")), failed))
             elif str(block.get("text", "")).startswith(INTERRUPTED):
                 return [*out, *self._over("interrupted", now)]
@@ -376,7 +398,7 @@ class TuiReader:
             case "text":
                 text = str(block.get("text", ""))
                 turn.said = text.rstrip()
-                out += self._drop_until(text)
+                out += self._complete(text)
             case "tool_use":
                 turn.said = ""
                 out += self._hide()
@@ -387,20 +409,23 @@ class TuiReader:
 
     # --- previews ---------------------------------------------------------------------------------------
 
-    def _drop_until(self, text: str) -> list[Signal]:
-        """Leave, of all previews, that of this text, if it has one: those before it were given up."""
+    def _complete(self, text: str) -> list[Signal]:
+        """Of all previews leave that of this text, and show what it lacks: those before it were given up."""
         shown = [p for p in self._previews.values() if p.shown]
-        match_ = next((p for p in shown if p.text.rstrip() == text.rstrip()), None)
-        match_ = match_ or next((p for p in reversed(shown) if text.startswith(p.text)), None)
+        same = next((p for p in shown if p.text.rstrip() == text.rstrip()), None)
+        same = same or next((p for p in reversed(shown) if text.startswith(p.text)), None)
+        if same is None:
+            return self._hide()
         out: list[Signal] = []
         for message, preview in list(self._previews.items()):
-            if match_ is not None and preview.index > match_.index:
+            if preview.index > same.index:
                 break
-            if preview is not match_ and match_ is not None:
+            del self._previews[message]
+            if preview is not same:
                 out += self._blocks.drop(None, preview.index)
-            if match_ is not None or not preview.shown:
-                del self._previews[message]
-        return out if match_ is not None else [*out, *self._hide()]
+        if text.startswith(same.text):
+            return [*out, *self._blocks.text_arrived(None, same.index, text[len(same.text) :])]
+        return [*out, *self._blocks.drop(None, same.index)]
 
     def _hide(self) -> list[Signal]:
         """What was displayed comes behind what the transcript has now: it is shown again, under its place."""
@@ -425,6 +450,10 @@ class TuiReader:
             out += self._over(self._how(self._turn), now)  # it ended, and nobody said so
         expected = self._expected
         self._turn = _Turn(prompt_id)
+        if self.status_now == "idle":
+            # As it was; where it stays so, the turn has ended before it was written down as begun.
+            self._turn.idle_since = now + LAG_S
+        self._interrupting = self._tool_since = False
         self._blocks, self._previews = Blocks(), {}
         if expected is None or expected.text != text:
             return [*out, PromptTyped(text, first=True)]
@@ -448,12 +477,12 @@ class TuiReader:
             done = turn.idle_since is not None and (turn.output or now - turn.idle_since > GRACE_S)
             return self._over("completed", now) if done else []
         if turn.stopped is not None and turn.stopped_at is not None:
-            whole = turn.in_transcript and turn.final and turn.said == turn.stopped
+            whole = turn.in_transcript and turn.final and turn.said.strip() == turn.stopped.strip()
             if whole or now - turn.stopped_at > GRACE_S:
                 return self._over("completed", now)
             return []
         if turn.failed_at is not None:
-            if (turn.error is not None and turn.error.status) or now - turn.failed_at > CALL_S:
+            if (turn.error is not None and turn.error.status) or now - turn.failed_at > GRACE_S:
                 return self._over("failed", now)
             return []
         if turn.idle_since is not None and now - turn.idle_since > GRACE_S:
@@ -476,9 +505,9 @@ class TuiReader:
         assert turn is not None
         out: list[Signal] = []
         text = turn.stopped if turn.stopped is not None else turn.output or None
-        if status == "completed" and text and text != turn.said and not turn.command:
+        if status == "completed" and text and not (turn.in_transcript and turn.final) and not turn.command:
             # The transcript did not come: what Stop gave is the last message.
-            out += self._drop_until(text)
+            out += self._complete(text)
             out += self._blocks.settle(None, f"stop-{turn.prompt_id}", {"type": "text", "text": text})
         out += self._blocks.keep_all() if status in ("interrupted", "unknown") else self._blocks.drop_all()
         for request in list(self._asks):
@@ -512,11 +541,11 @@ class TuiReader:
             out.append(_needed(RequestId(request), ask))
         return out
 
-    def _moot_call(self, call: str, outcome: Literal["allowed", "denied"]) -> list[Signal]:
+    def _moot_call(self, call: str, outcome: Outcome) -> list[Signal]:
         moot = [r for r, a in self._asks.items() if a.call == call]
         return [signal for request in moot for signal in self._moot(request, outcome)]
 
-    def _moot(self, request: str, outcome: Literal["allowed", "denied", "withdrawn"]) -> list[Signal]:
+    def _moot(self, request: str, outcome: Outcome) -> list[Signal]:
         self._asks.pop(request, None)
         return [AnswerMoot(RequestId(request), outcome)]
 
