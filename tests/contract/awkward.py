@@ -31,7 +31,7 @@ LEFT_OUT = Refused("U+", "would leave it out")
 LINE_FEED = Refused("U+", "would make it a line feed")
 PASTED = Refused("The text '[", "stand for what was pasted")
 PASTE_TAG = Refused("A tag <pasted_content>", "stand for what was pasted")
-FOLD = Refused("What stands 500 characters from the beginning", "before it")
+FOLD = Refused("So long a text, with what stands 500 characters from its beginning", "begin it with")
 
 _TAGS = "".join(chr(0xE0000 + ord(c)) for c in "gbsct") + "\U000e007f"
 SCOTLAND = f"🏴{_TAGS}"
@@ -244,6 +244,12 @@ LARGE = [
         + "\n"
         + "x" * 600,
         pair_before_the_fold="a" * 498 + "😀" + _BEYOND,
+        pair_on_the_fold="a" * 499 + "😀" + _BEYOND,
+        joiner_on_the_fold="a" * 498 + "👩\u200d💻" + _BEYOND,
+        family_on_the_fold="a" * 495 + FAMILY + _BEYOND,
+        selector_on_the_fold="a" * 499 + "❤️" + _BEYOND,
+        direction_mark_on_the_fold="a" * 498 + "ש \u200f." + _BEYOND,
+        pairs_everywhere="😀 " * 20_000 + "x",
         pair_at_the_end="a" * 12_000 + "😀" + "b" * 498,
         pairs_to_the_end="a" * 12_000 + "😀" * 600,
         line_end_at_the_end="a" * 12_000 + "\r\n" + "b" * 498,
@@ -251,10 +257,9 @@ LARGE = [
     ),
     *_refused(
         FOLD,
-        pair_on_the_fold="a" * 499 + "😀" + _BEYOND,
         line_end_on_the_fold="a" * 499 + "\r\n" + _BEYOND,
-        joiner_on_the_fold="a" * 498 + "👩\u200d💻" + _BEYOND,
-        selector_on_the_fold="a" * 499 + "❤️" + _BEYOND,
+        pair_on_the_fold_of_windows="a\r\n" + "a" * 496 + "😀" + _BEYOND,
+        pair_on_the_fold_after_blanks="  " + "a" * 497 + "😀" + _BEYOND,
     ),
 ]
 """Those that the TUI folds, or nearly."""

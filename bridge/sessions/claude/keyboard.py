@@ -23,6 +23,8 @@ EXITS = frozenset({"exit", "quit", ":q", ":q!", ":wq", ":wq!"})
 FOLDED, SHOWN = 10_000, 500
 """A text of more than so many UTF-16 units is folded in the box: all but so many at each end is set aside."""
 
+UNSEEN = "\u200b"
+
 REMEDY = "use the backend 'headless', which takes every text as it is"
 
 
@@ -30,7 +32,8 @@ def as_typed(prompt: str) -> str:
     """What to put into the box for `prompt`, to be sent with Enter.
 
     The blank at its end is cut off by the TUI. It closes the list of completions, in which Enter would
-    choose instead of send, and keeps Enter from making a new line of a backslash. Raises `PromptRejected`.
+    choose instead of send, and keeps Enter from making a new line of a backslash. `UNSEEN`, of which a long
+    text may have some before it, is left out. Raises `PromptRejected`.
     """
     text = prompt.rstrip(WHITE)
     if not text:
@@ -42,25 +45,18 @@ def as_typed(prompt: str) -> str:
         what = f"A prompt that begins with {_word(start)!r}"
         why = "the terminal would take it for a command; if it is one, send it with submit {command}, else"
         raise PromptRejected(what, f"{why} {REMEDY}.")
-    return _checked(text) + " " * _blanks(text)
+    lead, blanks = _margins(_checked(text))
+    if lead and (text[0] in WHITE or "\r\n" in text):  # where it leaves something out, it tidies these up
+        raise _unfoldable(lead)
+    return UNSEEN * lead + text + " " * blanks
 
 
 def as_acknowledged(typed: str) -> str:
-    """What `UserPromptSubmit` says, and Claude is told, when `typed` was sent."""
-    return typed.rstrip(WHITE)
+    """What `UserPromptSubmit` says, and Claude is told, when `typed` was sent.
 
-
-def as_restored(typed: str) -> str:
-    """What an editor finds in the box when `typed` was sent and interrupted before Claude began to answer.
-
-    A long text is folded anew, which breaks a character that its blanks had kept from the fold.
+    It is also what stands in the box again when that was interrupted before Claude began to answer.
     """
-    text = as_acknowledged(typed)
-    units = text.encode("utf-16-le")
-    if len(units) // 2 <= FOLDED:
-        return text
-    folds = (slice(2 * SHOWN), slice(2 * SHOWN, -2 * SHOWN), slice(-2 * SHOWN, None))
-    return "".join(units[fold].decode("utf-16-le", "replace") for fold in folds)
+    return typed.lstrip(UNSEEN).rstrip(WHITE)
 
 
 def as_command(command: str) -> str:
@@ -78,7 +74,10 @@ def as_command(command: str) -> str:
         raise PromptRejected(f"{word!r} as a command", why)
     if word.lower() in ("/exit", "/quit"):
         raise PromptRejected(f"The command {word!r}", "it would end Claude; stop the session instead.")
-    return _checked(text) + "\xa0" * _blanks(text)
+    lead, blanks = _margins(_checked(text))
+    if lead:
+        raise _unfoldable(lead)
+    return text + "\xa0" * blanks
 
 
 def _is_command(start: str) -> bool:
@@ -107,26 +106,30 @@ def _checked(text: str) -> str:
 # --- a long text, which is folded ------------------------------------------------------------------------
 
 
-def _blanks(text: str) -> int:
-    """How many blanks to end it with, so that its end is folded where nothing is lost."""
+def _margins(text: str) -> tuple[int, int]:
+    """How much to put before and behind it, so that it is folded where nothing is lost."""
     if 2 * len(text) < FOLDED:
-        return 1
+        return 0, 1
     units = text.encode("utf-16-le")
     size = len(units) // 2
     if size + 1 <= FOLDED:
-        return 1
+        return 0, 1
     lead, more = _shift(units, SHOWN, -1), _shift(units, size + 1 - SHOWN, 1)
-    if lead == 0 and more is not None:
-        return 1 + more
-    where = "end" if lead == 0 else "beginning"
-    remedy = f"put {lead} {'blank' if lead == 1 else 'blanks'} before it" if lead else "shorten it"
-    why = f"the terminal folds so long a text there, and would break it; {remedy}, or {REMEDY}."
-    raise PromptRejected(f"What stands {SHOWN} characters from the {where}", why)
+    if lead is None or more is None:
+        raise _unfoldable(None)
+    return lead, 1 + more
+
+
+def _unfoldable(lead: int | None) -> PromptRejected:
+    what = f"So long a text, with what stands {SHOWN} characters from its beginning or end,"
+    remedy = f"begin it with {lead} more {'blank' if lead == 1 else 'blanks'}" if lead else "shorten it"
+    why = f"the terminal folds it there, and would break it; {remedy}, or {REMEDY}."
+    return PromptRejected(what, why)
 
 
 def _shift(units: bytes, at: int, step: int) -> int | None:
-    """How far beside a place the text can be folded."""
-    return next((n for n in range(SHOWN) if _folds_well(units, at + n * step)), None)
+    """How far beside a place the text can be folded; None where it takes more than any emoji is long."""
+    return next((n for n in range(50) if _folds_well(units, at + n * step)), None)
 
 
 def _folds_well(units: bytes, at: int) -> bool:
@@ -197,6 +200,9 @@ _ACCENTS = "\u0953\u0954"
 _PASTE_TAG = re.compile(r"<[^\w<\\]*pasted(?:_|[^\w\s])content")
 _STANDS_FOR = re.compile(r"\[(?:Pasted text|Image|\.\.\.Truncated text) #\d+[^\]\n]{,40}\]?")
 
+_ARABIC = re.compile(r"[\u0620-\u063f\u0641-\u064a\u0671-\u06d3]")
+_HEBREW = re.compile(r"[\u05d0-\u05ea\u05ef-\u05f2\ufb1d\ufb1f-\ufb28\ufb2a-\ufb4f]")
+
 _WINDOW = 200
 """How many characters are looked at around one; bounds the work."""
 
@@ -244,8 +250,8 @@ def _is_mark_kept(text: str, at: int) -> bool:
     if "M" in kinds or "C" in kinds or all(kind in "LN" for kind in kinds):
         return False
     line = text[max(0, at - _WINDOW) : at].rpartition("\n")[2] + text[at : at + _WINDOW].partition("\n")[0]
-    scripts = {_script(c) for c in line if unicodedata.category(c) == "Lo"} & {"HEBREW", "ARABIC"}
-    return scripts == {"ARABIC"} if text[at] == "\u061c" else bool(scripts)
+    arabic, hebrew = _ARABIC.search(line), _HEBREW.search(line)
+    return bool(arabic and not hebrew) if text[at] == "\u061c" else bool(arabic or hebrew)
 
 
 def _letter_before(text: str, at: int) -> bool:
