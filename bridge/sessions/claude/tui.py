@@ -509,7 +509,7 @@ class TuiReader:
             # The transcript did not come: what Stop gave is the last message.
             out += self._complete(text)
             out += self._blocks.settle(None, f"stop-{turn.prompt_id}", {"type": "text", "text": text})
-        out += self._blocks.keep_all() if status in ("interrupted", "unknown") else self._blocks.drop_all()
+        out += self._blocks.drop_all() if status == "completed" else self._blocks.keep_all()
         for request in list(self._asks):
             out += self._moot(request, "withdrawn")
         usage = sum(turn.usage.values(), Usage()) if turn.usage else None
