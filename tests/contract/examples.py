@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bridge.errors import Forbidden, InvalidPayload, QueueFull, SessionNotFound
+from bridge.errors import Forbidden, InvalidPayload, QueueFull, SessionNotFound, SessionStopped
 from bridge.events import (
     Block,
     BlockDiscarded,
@@ -166,6 +166,31 @@ ASKED: dict[str, tuple[Any, Any, Any, str, Any]] = {
     "leave": ("3", "17", DEMO, "phx_leave", {}),
 }
 
+SCREEN = "terminal:demo"
+PAINTED = {"cols": 80, "rows": 24, "screen": "\x1b[H\x1b[2J\x1b[1;1HGrüße"}
+
+TYPED: dict[str, tuple[str, str, str, str, Any]] = {
+    "join a screen": ("5", "5", SCREEN, "phx_join", {}),
+    "input in bytes": ("5", "6", SCREEN, "input", b"\x1b[A\xff"),
+    "input in text": ("5", "7", SCREEN, "input", {"text": "é\r"}),
+    "resize": ("5", "8", SCREEN, "resize", {"cols": 100, "rows": 30}),
+}
+"""What a client says to a live screen: only in V2."""
+
+SHOWN: dict[str, tuple[str, str | None, str, str, Any]] = {
+    "screen joined": ("5", "5", SCREEN, "phx_reply", {"status": "ok", "response": PAINTED}),
+    "output": ("5", None, SCREEN, "output", b"\x1b[1mbold\xff\x00"),
+    "screen after a client fell behind": ("5", None, SCREEN, "screen", PAINTED),
+    "typed": ("5", "6", SCREEN, "phx_reply", {"status": "ok", "response": {}}),
+    "nothing runs": (
+        "5",
+        "7",
+        SCREEN,
+        "phx_reply",
+        {"status": "error", "response": SessionStopped("demo").as_payload()},
+    ),
+}
+
 MALFORMED: dict[str, list[str]] = {
     "v2": [
         "",
@@ -209,6 +234,30 @@ def spoken(version: str) -> dict[str, str]:
     return said
 
 
+def on_screen() -> list[dict[str, Any]]:
+    """The rows of `v2_terminal.json`."""
+    return [
+        *(_row("client", name, frame) for name, frame in TYPED.items()),
+        *(_row("server", name, frame) for name, frame in SHOWN.items()),
+    ]
+
+
+def _row(direction: str, name: str, frame: tuple[Any, ...]) -> dict[str, Any]:
+    join_ref, ref, topic, event, payload = frame
+    opcode = "binary" if isinstance(payload, bytes) else "text"
+    if not isinstance(payload, bytes):
+        wire = json.dumps(frame, ensure_ascii=False, separators=(",", ":"))
+    elif direction == "client":
+        fields = [field.encode() for field in frame[:4]]
+        wire = (bytes([0, *map(len, fields)]) + b"".join(fields) + payload).hex()
+        payload = payload.hex()
+    else:
+        wire = CODECS["v2"].push_bytes(join_ref, topic, event, payload).hex()
+        payload = payload.hex()
+    decoded = {"join_ref": join_ref, "ref": ref, "topic": topic, "event": event, "payload": payload}
+    return {"name": name, "direction": direction, "opcode": opcode, "wire": wire, "decoded": decoded}
+
+
 def _decoded(version: str, wire: str) -> dict[str, Any]:
     frame = json.loads(wire)
     if version == "v1":
@@ -233,6 +282,7 @@ def write() -> None:
                 for n, w in frames.items()
             ]
             _write(f"{version}_{direction}.json", rows)
+    _write("v2_terminal.json", on_screen())
     rows = [{"vsn": v, "wire": wire} for v, wires in MALFORMED.items() for wire in wires]
     _write("malformed.json", rows)
 

@@ -10,7 +10,7 @@ import pytest
 from bridge.errors import WireError
 from bridge.wire import requests
 from bridge.wire.phoenix import Message
-from tests.contract.examples import ASKED, CODECS, FRAMES, spoken
+from tests.contract.examples import ASKED, CODECS, FRAMES, on_screen, spoken
 
 KEYS = ("join_ref", "ref", "topic", "event", "payload")
 
@@ -64,10 +64,40 @@ def test_every_event_a_client_may_send_is_a_command(name: str) -> None:
     requests.parse(route.kind, event, payload)
 
 
+def test_the_frames_of_a_screen_are_as_they_were() -> None:
+    """Only V2 has them, text and binary."""
+    assert golden("v2_terminal.json") == on_screen()
+
+
+@pytest.mark.parametrize("row", golden("v2_terminal.json"), ids=lambda row: row["name"])
+def test_a_frame_of_a_screen_is_understood_or_said_so(row: dict[str, Any]) -> None:
+    """A client's by the codec and as a command, ours as the codec says it."""
+    codec, decoded, binary = CODECS["v2"], row["decoded"], row["opcode"] == "binary"
+    payload = bytes.fromhex(decoded["payload"]) if binary else decoded["payload"]
+    fields = {**decoded, "payload": payload}
+    if row["direction"] == "client":
+        wire = row["wire"]
+        said = codec.decode_binary(bytes.fromhex(wire)) if binary else codec.decode(wire)
+        assert said == Message(**fields)
+        if said.event != "phx_join":
+            requests.parse("terminal", said.event, said.payload)
+    elif binary:
+        frame = codec.push_bytes(fields["join_ref"], fields["topic"], fields["event"], payload)
+        assert frame.hex() == row["wire"]
+    elif decoded["event"] == "phx_reply":
+        refs = (fields["join_ref"], fields["ref"], fields["topic"])
+        frame = codec.reply(*refs, payload["status"], payload["response"])
+        assert json.loads(frame) == json.loads(row["wire"])
+    else:
+        frame = codec.push(fields["join_ref"], fields["ref"], fields["topic"], fields["event"], payload)
+        assert json.loads(frame) == json.loads(row["wire"])
+
+
 def test_the_golden_files_name_the_same_frames_in_both_versions() -> None:
     """And no file is left behind by a renaming."""
     assert {p.name for p in FRAMES.glob("*.json")} == {
         "malformed.json",
+        "v2_terminal.json",
         *(f"{v}_{d}.json" for v in CODECS for d in ("client", "server")),
     }
     for direction in ("client", "server"):
