@@ -183,15 +183,20 @@ class Tmux:
         return self._found(said)[-1]
 
     async def respawn(self, session: str, command: Sequence[str], options: Mapping[str, str]) -> Pane:
-        """End what runs in the session's pane, if it still does, and run `command` there. Whoever is attached
-        stays.
+        """Run `command` in the session's pane instead of what runs there, or ran. Whoever is attached stays.
 
-        Raises `TmuxError`, also where there is no such session.
+        The pane is a new one in the place of the old. What still ran in that is hung up, and may take its
+        time to end. Raises `TmuxError`, also where there is no such session.
         """
-        target = await self._target(session)
+        # Not `respawn-pane`: the server dies of that, and all sessions with it, where a connection that hears
+        # the pane has not read everything (every version up to 3.8, also when the connection has gone since).
+        old, new = await self._target(session), f"={session}:{{end}}"
         said = await self._ask(
-            ("respawn-pane", "-k", "-t", target, "-c", "/", "--", *command),
+            ("new-window", "-d", "-a", "-t", new, "-c", "/", "--", *command),
+            ("set-option", "-F", "-t", new, PANE, "#{pane_id}"),
             *_set_options(session, options),
+            ("swap-pane", "-d", "-s", new, "-t", old),
+            ("kill-pane", "-t", old),
             _list_panes(session),
             twice=False,
         )
@@ -425,7 +430,7 @@ def state_id(state_dir: Path) -> str:
 def _unless_absent(words: Sequence[str], problem: str) -> None:
     """Raises what tmux refused, unless its words mean that what was asked for is not there."""
     if not _ABSENT.search(problem):
-        known = {"new-session", "kill-session", "respawn-pane", "send-keys"}
+        known = {"new-session", "kill-session", "new-window", "send-keys"}
         raise TmuxError(f"tmux refused ({next((w for w in words if w in known), words[0])}): {problem}")
 
 

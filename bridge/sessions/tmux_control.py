@@ -418,6 +418,22 @@ class ControlClient:
 
     async def close(self) -> None:
         """End the connection and its process, and nothing else. Cancelled, it goes on ending by itself."""
+        try:
+            await self._hear_no_more()
+        finally:
+            await self._close()
+
+    async def _hear_no_more(self) -> None:
+        """Pause what is heard. A server dies, and all its sessions, where the input of a client ends while a
+        pane writes and some of that is on its way (every version up to 3.8)."""
+        if self._output is None or not self.up:
+            return
+        with contextlib.suppress(TmuxError, TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                panes = await self.command("list-panes", "-s", "-F", "#{pane_id}")
+                await self.commands(*(("refresh-client", "-A", f"{pane}:pause") for pane in panes))
+
+    async def _close(self) -> None:
         self._end(Disconnected("The connection to tmux was closed."))
         self._process.end_input()
         kill = self._loop.call_later(CLOSE_S, self._process.kill)

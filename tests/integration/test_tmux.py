@@ -167,6 +167,9 @@ class Typist:
 
         await until(is_there)
 
+    def forget(self) -> None:
+        self._got.unlink(missing_ok=True)
+
     def got(self) -> bytes:
         return self._got.read_bytes()
 
@@ -279,8 +282,15 @@ async def test_keys_never_reach_a_pane_that_a_person_opened(tmux: Tmux, tmp_path
     assert [p.id for p in await tmux.panes() if p.session != "keeper"] == [ours.id]
     await tmux.send_keys("claude_a", "x")
     await typist.gets(b"x")
-    assert (await tmux.respawn("claude_a", typist.command, {})).id == ours.id
-    tmux_by_hand(tmux, "kill-pane", "-t", ours.id)
+    typist.forget()
+    again = await tmux.respawn("claude_a", typist.command, {})
+    assert await tmux.panes("claude_a") == [again]
+    there = tmux_by_hand(tmux, "list-panes", "-s", "-t", "=claude_a:", "-F", "#{window_index} #{pane_index}")
+    assert there == "0 0\n0 1\n1 0\n", "theirs stay, and ours is where it was"
+    await typist.ready()
+    await tmux.send_keys("claude_a", "y")
+    await typist.gets(b"y")
+    tmux_by_hand(tmux, "kill-pane", "-t", again.id)
     assert await tmux.panes("claude_a") == []
     with pytest.raises(TmuxError):
         await tmux.send_keys("claude_a", "x")
@@ -312,14 +322,16 @@ async def test_a_process_that_a_signal_ended_says_so(tmux: Tmux) -> None:
 
 
 async def test_a_pane_is_started_again_in_its_place(tmux: Tmux, tmp_path: Path) -> None:
-    """Dead or alive: with the new options, the same pane, the arguments as they stand."""
+    """Dead or alive: with the new options, in the place of the old, the arguments as they stand."""
     first = await tmux.new_session("claude_a", ("/bin/sh", "-c", "exit 3"), {OWNER: "me", GENERATION: "1"})
     await ended(tmux, "claude_a")
     for n in (2, 3):
         file = tmp_path / str(n)
         again = await tmux.respawn("claude_a", (*arguments_to(file), *AWKWARD), {GENERATION: str(n)})
         assert await arguments_in(file) == AWKWARD
-        assert (again.id, again.owner, again.generation) == (first.id, "me", n)
+        assert (again.owner, again.generation) == ("me", n)
+        size = ("display-message", "-p", "-t", "=claude_a:", "#{window_index} #{pane_width} #{pane_height}")
+        assert tmux_by_hand(tmux, *size) == "0 220 50\n"
         assert not again.dead
         assert again.exit_code is None
         assert await tmux.panes("claude_a") == [again]

@@ -472,3 +472,18 @@ async def test_a_pane_that_writes_more_than_is_read_is_paused(tmux: Tmux) -> Non
     before = len(watch.heard[pane.id])
     await until(lambda: len(watch.heard[pane.id]) > before)
     await watching.close()
+
+
+async def test_no_server_dies_of_a_watcher_that_comes_and_goes(tmux: Tmux) -> None:
+    """While the pane writes all the time, and is started again: a few dozen times were enough to kill it."""
+    flood = ("/bin/sh", "-c", "yes")
+    await tmux.new_session("c", flood, {})
+    server = await server_of(tmux)
+    for n in range(80):
+        watch = Watch()
+        watching = await tmux.watch("c", watch.output)
+        await until(lambda watch=watch: watch.heard)  # type: ignore[misc]
+        if n % 2:
+            await tmux.respawn("c", flood, {})
+        await watching.close()
+    assert await server_of(tmux) == server
