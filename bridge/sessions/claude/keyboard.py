@@ -201,7 +201,9 @@ _PASTE_TAG = re.compile(r"<[^\w<\\]*pasted(?:_|[^\w\s])content")
 _STANDS_FOR = re.compile(r"\[(?:Pasted text|Image|\.\.\.Truncated text) #\d+[^\]\n]{,40}\]?")
 
 _ARABIC = re.compile(r"[\u0620-\u063f\u0641-\u064a\u0671-\u06d3]")
-_HEBREW = re.compile(r"[\u05d0-\u05ea\u05ef-\u05f2\ufb1d\ufb1f-\ufb28\ufb2a-\ufb4f]")
+_HEBREW = re.compile(
+    r"[\u05d0-\u05ea\u05ef-\u05f2\ufb1d\ufb1f-\ufb28\ufb2a-\ufb36\ufb38-\ufb3c\ufb3e\ufb40\ufb41\ufb43\ufb44\ufb46-\ufb4f]"
+)
 
 _WINDOW = 200
 """How many characters are looked at around one; bounds the work."""
