@@ -5,6 +5,7 @@
 // in:  {id, op, socket, channel?, …}
 // out: {id, result}                              the answer to a command
 //      {socket, channel, event, payload}         a channel's message, `join_ok`, `join_error`, `closed`, `errored`
+//      an ArrayBuffer is {base64} in either direction
 //      {socket, lifecycle: "open"|"close"|"error", code?, message?}
 
 import {createInterface} from "node:readline"
@@ -41,6 +42,10 @@ class Client {
     const heard = (event, what) => say({socket: this.name, channel: key, event, payload: what ?? null})
     channel.onMessage = (event, what) => {
       if (event.startsWith("phx_") || event.startsWith("chan_reply_")) return what
+      if (what instanceof ArrayBuffer) {
+        heard(event, {base64: Buffer.from(what).toString("base64")})
+        return what
+      }
       if (typeof what?.seq === "number") cursor.seq = what.seq
       heard(event, what)
       return what
@@ -63,11 +68,16 @@ class Client {
   }
 
   push(id, key, {event, payload}) {
-    const push = this.channels.get(key).push(event, payload, REPLY_MS)
+    const said = typeof payload?.base64 === "string" ? bytesOf(payload.base64) : payload
+    const push = this.channels.get(key).push(event, said, REPLY_MS)
     for (const status of ["ok", "error", "timeout"]) {
       push.receive(status, (response) => say({id, result: {status, response: response ?? {}}}))
     }
   }
+}
+
+function bytesOf(base64) {
+  return Uint8Array.from(Buffer.from(base64, "base64")).buffer
 }
 
 function transportWith(headers) {
