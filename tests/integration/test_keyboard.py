@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import unicodedata
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
@@ -14,7 +15,7 @@ from bridge.errors import PromptRejected
 from bridge.sessions.backends.editor import Editor
 from bridge.sessions.backends.hooks import HookServer
 from bridge.sessions.claude.keyboard import as_acknowledged, as_command, as_typed
-from tests.contract.awkward import CASES, COMMAND, EXIT, LARGE, PASTED, Case, Refused
+from tests.contract.awkward import CASES, COMMAND, EXIT, LARGE, PASTED, SCOTLAND, Case, Refused
 from tests.fakes.bridge import prompts_of, sim
 from tests.fakes.simulator import RunningSimulator
 from tests.fakes.tui import Recorder, Tui, until
@@ -223,11 +224,22 @@ def _directed() -> Iterator[str]:
         yield from (f"ש{c}\u200f", f"\u200e{c}ש", f"ب {c}\u061c", f"{c}\u200f", f"{c}. \u200f(x)")
 
 
-@pytest.mark.parametrize("lines", [_alone, _joined, _pictures, _directed], ids=lambda f: f.__name__[1:])
+SIGNS = [*"aB1 .,(-<_#\t", *"שבלक漢한ᠠ\u0661\u0640\xa0", "\u05b0", "\u0650", "\u094d", "\u0301", "\u20e3"]
+SIGNS += [ZWNJ, ZWJ, VS15, VS16, "\u200e", "\u200f", "\u061c", "\u180b", *"👩❤🏽🏴🇩🇪", f"👩{ZWJ}💻", SCOTLAND]
+
+
+def _mixed() -> Iterator[str]:
+    dice = random.Random(2130)
+    return ("".join(dice.choices(SIGNS, k=dice.randint(2, 7))) for _ in range(40_000))
+
+
+@pytest.mark.parametrize(
+    "lines", [_alone, _joined, _pictures, _directed, _mixed], ids=lambda f: f.__name__[1:]
+)
 async def test_every_character_that_is_accepted_arrives(
     typist: Typist, lines: Callable[[], Iterator[str]]
 ) -> None:
-    """Among Latin letters, and where it needs others beside it."""
+    """Among Latin letters, where it needs others beside it, and anywhere."""
     for some in _accepted_lines(lines()):
         prompt = "\n".join(["x" * 600, *some, "y" * 600])
         said = await typist.made_of(as_typed(prompt))
