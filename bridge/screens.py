@@ -167,6 +167,7 @@ class Feed:
         self._news = asyncio.Event()
         self._asked = False  # the session has changed: it may have a pane now, or another process
         self._over = False  # the line has nothing more to say
+        self._problem = ""  # why tmux could not be asked, as it was logged
         self._chunks: deque[bytes] = deque()
         self._bytes = 0
         self._base = 0  # position of the first chunk
@@ -311,10 +312,14 @@ class Feed:
         self._over = False
         self._tail = b""
         try:
-            return await self._connect(self.name, self)
+            line = await self._connect(self.name, self)
         except TmuxError as e:
-            log.warning("could not look at a screen", session=self.name, problem=str(e))
+            if self._problem != (problem := str(e)):  # it is tried again and again: once is enough
+                log.warning("could not look at a screen", session=self.name, problem=problem)
+            self._problem = problem
             return None
+        self._problem = ""
+        return line
 
     async def _follow(self, line: Line) -> None:
         """Make the pictures that are wanted, one at a time, until the line ends or nobody watches."""

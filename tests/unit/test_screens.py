@@ -191,6 +191,21 @@ async def test_a_tmux_that_cannot_be_asked_is_asked_again(
     assert watcher.right(pane)
 
 
+async def test_a_trouble_that_lasts_is_logged_once(
+    screens: Screens, panes: FakePanes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However often it is met."""
+    panes.fault = TmuxError("too old")
+    await joined(screens)
+    for _ in range(5):
+        panes.looked.clear()
+        screens.changed("a")
+        await asyncio.wait_for(panes.looked.wait(), 60)
+    assert panes.looks > 5
+    captured = capsys.readouterr()
+    assert (captured.out + captured.err).count("too old") == 1
+
+
 async def test_a_join_does_not_wait_for_a_tmux_that_hangs(
     screens: Screens, pane: FakePane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
