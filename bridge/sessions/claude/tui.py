@@ -11,6 +11,8 @@ Read again from an earlier `export`, it says the same again.
 
 from __future__ import annotations
 
+import re
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -45,7 +47,12 @@ CALL_S = 0.3
 DISAGREE_S = 10.0
 """The status says busy and nothing else does: a slash command of a person's takes less, or shows itself."""
 
+ENDED = 16
+"""Turns that are known to be over, so that a hook on its way does not begin one of them again."""
+
 INTERRUPTED = "[Request interrupted by user"
+OUR_HOOKS = re.compile(r"\w+ \[http://127\.0\.0\.1:\d+/hook\] ")
+"""`/compact` prints how each hook went."""
 SYNTHETIC = "<synthetic>"
 MODES = {"default": "manual"}
 """The CLI's files and hooks say `default` where its own screen and options say `manual`."""
@@ -75,6 +82,7 @@ class _Turn:
     """One turn of the TUI. `in_transcript` once its prompt stands there: what stands before is another's."""
 
     prompt_id: str | None
+    prompt: str = ""
     ours: TurnId | None = None
     command: bool = False
     in_transcript: bool = False
@@ -117,7 +125,8 @@ class TuiReader:
         self._resume_at = self.offset
         self._rest = b""
         self._turn: _Turn | None = None
-        self._ended: str | None = state.get("ended")
+        self._ended: deque[str] = deque(state.get("ended") or (), ENDED)
+        """Turns that are over, the last ones: hooks may tell of them seconds later."""
         self._expected: _Expected | None = None
         self._blocks = Blocks()
         self._previews: dict[str, _Preview] = {}
@@ -133,7 +142,7 @@ class TuiReader:
 
     def export(self) -> Json:
         """Where to begin again: before the open turn, else behind all that was read."""
-        return {"conversation": self.conversation, "offset": self._resume_at, "ended": self._ended}
+        return {"conversation": self.conversation, "offset": self._resume_at, "ended": list(self._ended)}
 
     @property
     def open(self) -> bool:
@@ -179,6 +188,12 @@ class TuiReader:
     def answered(self, request: str) -> None:
         self._asks.pop(request, None)
 
+    def given_back(self, text: str, now: float) -> list[Signal]:
+        """This stands in the input box: an Escape before the first word puts the prompt there again."""
+        if self._turn is None or self._turn.said or text != self._turn.prompt:
+            return []
+        return self._over("interrupted", now)
+
     # --- hooks ----------------------------------------------------------------------------------------
 
     def hook(self, event: Json, now: float) -> list[Signal]:
@@ -189,6 +204,8 @@ class TuiReader:
                 text = str(event.get("prompt", ""))
                 if self._turn is not None and self._turn.prompt_id == prompt_id:
                     return out  # typed behind the running turn: the transcript tells when it begins
+                if prompt_id in self._ended:
+                    return out  # late: the transcript has told of that turn, and of its end
                 self.acknowledged = text
                 return [*out, *self._begin(prompt_id, text, now)]
             case "MessageDisplay" | "Stop" | "StopFailure":
@@ -206,7 +223,7 @@ class TuiReader:
     def _of_turn(self, event: Json, now: float) -> list[Signal]:
         prompt_id = event.get("prompt_id")
         turn = self._turn
-        if prompt_id == self._ended:
+        if prompt_id in self._ended:
             return []
         if turn is None or turn.prompt_id != prompt_id:
             self._later.append(event)  # its prompt is still to be read
@@ -290,8 +307,8 @@ class TuiReader:
 
     def contradiction(self, now: float) -> str | None:
         """What has been at odds for too long."""
-        busy = self.status_now == "busy" and self._busy_since is not None
-        if self._turn is None and busy and now - (self._busy_since or now) > DISAGREE_S:
+        since = self._busy_since if self.status_now == "busy" else None
+        if self._turn is None and since is not None and now - since > DISAGREE_S:
             return "the status file says busy, and no turn is to be seen"
         return None
 
@@ -349,7 +366,7 @@ class TuiReader:
 
     def _prompt_read(self, prompt_id: str, text: str, begin: int, now: float) -> list[Signal]:
         out: list[Signal] = []
-        if prompt_id == self._ended:
+        if prompt_id in self._ended:
             return []
         if self._turn is None or self._turn.prompt_id != prompt_id:
             out += self._begin(prompt_id, text, now)
@@ -449,7 +466,7 @@ class TuiReader:
         if self._turn is not None:
             out += self._over(self._how(self._turn), now)  # it ended, and nobody said so
         expected = self._expected
-        self._turn = _Turn(prompt_id)
+        self._turn = _Turn(prompt_id, text)
         if self.status_now == "idle":
             # As it was; where it stays so, the turn has ended before it was written down as begun.
             self._turn.idle_since = now + LAG_S
@@ -513,7 +530,9 @@ class TuiReader:
         for request in list(self._asks):
             out += self._moot(request, "withdrawn")
         usage = sum(turn.usage.values(), Usage()) if turn.usage else None
-        self._ended, self._turn, self._previews = turn.prompt_id, None, {}
+        self._turn, self._previews = None, {}
+        if turn.prompt_id is not None:
+            self._ended.append(turn.prompt_id)
         self._resume_at = self.offset
         error = turn.error if status == "failed" else None
         return [*out, TurnEnded(status, text, error, usage)]
@@ -601,7 +620,7 @@ def _plain(said: str) -> str:
         _, _, rest = rest.partition("m")
         more, _, rest = rest.partition("\x1b[")
         plain += more
-    return plain.strip()
+    return "\n".join(line for line in plain.splitlines() if not OUR_HOOKS.match(line)).strip()
 
 
 def _usage(said: Json) -> Usage:

@@ -1,0 +1,413 @@
+"""The reader against recordings of the real CLI: whole, and with signs missing, late or out of order.
+
+What it makes of them is taken in by a session's core: judged is which turns there are, how they ended and
+what stands in them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import random
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.commands import StartOptions, SubmitPrompt
+from bridge.events import (
+    Block,
+    Evidence,
+    RequestAnswered,
+    RequestOpened,
+    SessionName,
+    ToolBlock,
+    Turn,
+    TurnId,
+)
+from bridge.sessions.claude.tui import DISAGREE_S, TuiReader
+from bridge.sessions.core import SessionCore
+from bridge.sessions.effects import Output, TurnAdvanced
+from bridge.sessions.facts import Facts, Limits
+from bridge.signals import ProcessReady, PromptSeen, PromptTyped, Signal, TurnEnded
+
+GOLDEN = Path(__file__).parents[3] / "golden" / "tui"
+TICK_S = 0.1
+PATIENCE_S = 20.0
+LINES = "".join(f"Line {n} of the answer.\n" for n in range(12)).rstrip()
+MANY = "".join(f"Line {n}.\n" for n in range(30)).rstrip()
+
+Line = tuple[float, str, list[Any]]
+Told = tuple[str, str, str, tuple[Any, ...]]
+"""Of a turn: its source, how it ended, its text, its blocks."""
+
+
+@cache
+def recording(case: str) -> tuple[Line, ...]:
+    lines = [json.loads(line) for line in (GOLDEN / f"{case}.ndjson").read_text().splitlines()]
+    return tuple((at, method, args) for at, method, *args in lines)
+
+
+CASES = sorted(path.stem for path in GOLDEN.glob("*.ndjson"))
+
+
+def text(said: str) -> tuple[str, str]:
+    return ("text", said)
+
+
+def tool(name: str, output: str) -> tuple[str, str, str]:
+    return ("tool", name, output)
+
+
+def ours(status: str, said: str, *blocks: Any) -> Told:
+    return ("client", status, said, blocks or ((text(said),) if said else ()))
+
+
+NO_OUTPUT = "(Bash completed with no output)"
+PARTIAL = "".join(f"Line {n}.\n" for n in range(11)).rstrip()
+EXPECTED: dict[str, list[Told]] = {
+    "text": [ours("completed", LINES), ours("completed", "Hello, world.")],
+    "thinking": [ours("completed", "42.", ("thinking", "Six times seven."), text("42."))],
+    "tools": [
+        ours(
+            "completed",
+            "Both ran.",
+            ("thinking", "Two at once."),
+            tool("Bash", "one"),
+            tool("Bash", "Exit code 1\ncat: missing: No such file or directory"),
+            text("Both ran."),
+        )
+    ],
+    "tool_allowed": [ours("completed", "Done.", ("thinking", "Hm."), tool("Bash", NO_OUTPUT), text("Done."))],
+    "tool_allowed_by_key": [ours("completed", "Done.", tool("Bash", NO_OUTPUT), text("Done."))],
+    "interrupted": [ours("interrupted", PARTIAL), ours("completed", "And on we go.")],
+    "interrupted_early": [ours("interrupted", ""), ours("completed", "Another.")],
+    "refused": [ours("failed", ""), ours("completed", "Better.")],
+    "cut": [ours("completed", LINES)],
+    "queued_by_hand": [
+        ours("completed", MANY),
+        ("terminal", "completed", "The second.", (text("The second."),)),
+    ],
+    "by_hand": [("terminal", "completed", "By hand.", (text("By hand."),))],
+    "cleared": [ours("completed", "Before."), ours("completed", "After.")],
+    "compacted": [
+        ours("completed", "Before."),
+        ("client", "completed", "Compacted (ctrl+o to see full summary)", ()),
+        ours("completed", "After."),
+    ],
+}
+
+
+class Session:
+    """A reader and a core behind it, over a made-up clock."""
+
+    def __init__(self, state: dict[str, Any] | None = None) -> None:
+        self.reader = TuiReader("to be named", state)
+        facts = Facts(SessionName("demo"), "tmux", StartOptions(cwd="/"), "node")
+        self.core = SessionCore(facts, Limits(), Evidence("test", 0.0))
+        self.core.created(0.0)
+        self.core.start_process()
+        self.core.observe(ProcessReady(), 0.0)
+        self.now = 0.0
+        self.signals: list[Signal] = []
+        self.out: list[Output] = []
+        self.exports: list[tuple[dict[str, Any], int]] = []
+        """Every checkpoint, and how many turns were over by then."""
+
+    def take(self, signals: list[Signal]) -> None:
+        self.signals += signals
+        for signal in signals:
+            self.out += self.core.observe(signal, self.now)
+
+    def tick(self, until: float) -> None:
+        while self.now < until:
+            self.now = min(until, self.now + TICK_S)
+            self.take(self.reader.tick(self.now))
+
+    def rest(self) -> None:
+        end = self.now + PATIENCE_S
+        while self.reader.open and self.now < end:
+            self.tick(self.now + TICK_S)
+
+    def play(self, lines: Iterable[Line], *, rest: bool = True) -> list[Told]:
+        """Each prompt is typed, and what came behind it comes, once no turn is seen to run any more."""
+        heap: list[tuple[float, int, int, Line]] = []
+        typed = 0
+        for n, line in enumerate(lines):
+            typed += line[1] == "expect"
+            heapq.heappush(heap, (line[0], n, typed, line))
+        while heap:
+            at, n, segment, line = heapq.heappop(heap)
+            if line[1] == "expect" and self.reader.open and self.now < at + PATIENCE_S:
+                heap.append((at, n, segment, line))
+                heap = [(a + TICK_S * (s >= segment), i, s, moved) for a, i, s, moved in heap]
+                heapq.heapify(heap)
+                self.tick(at)
+                continue
+            self.tick(at)
+            self.told_of(line)
+        if rest:
+            self.rest()
+        return self.told
+
+    def told_of(self, line: Line) -> None:
+        _, method, args = line
+        if method == "expect":
+            turn, prompt, command = args
+            self.core.submit(TurnId(turn), SubmitPrompt(prompt=prompt), None, self.now)
+            self.reader.expect(turn, prompt, command=command)
+        elif method == "switched":
+            self.take(self.reader.switched(*args))
+        elif method in ("asked", "hook", "status"):
+            self.take(getattr(self.reader, method)(*args, self.now))
+        elif method == "transcript":
+            said = args[0]
+            said = said.encode() if isinstance(said, str) else said
+            self.take(self.reader.transcript(said, self.now))
+            self.exports.append((self.reader.export(), len(self.turns)))
+        else:
+            getattr(self.reader, method)(*args)
+
+    @property
+    def turns(self) -> list[Turn]:
+        return [o.turn for o in self.out if isinstance(o, TurnAdvanced) and o.phase == "finished"]
+
+    @property
+    def told(self) -> list[Told]:
+        return [(t.source, t.status, t.text.rstrip(), tuple(map(_block, t.blocks))) for t in self.turns]
+
+
+def _block(block: Block | ToolBlock) -> Any:
+    if isinstance(block, ToolBlock):
+        return tool(block.name, block.output or "")
+    return (block.kind, block.text.rstrip())
+
+
+def without(*methods: str, seconds: tuple[float, float] = (0, 1e9)) -> Callable[[Line], Line | None]:
+    first, last = seconds
+    return lambda line: None if line[1] in methods and first <= line[0] <= last else line
+
+
+def late(seconds: float, *methods: str) -> Callable[[Line], Line | None]:
+    return lambda line: (line[0] + seconds, *line[1:]) if line[1] in methods else line
+
+
+def played(case: str, *changes: Callable[[Line], Line | None]) -> Session:
+    lines: list[Line] = list(recording(case))
+    for change in changes:
+        lines = [changed for line in lines if (changed := change(line)) is not None]
+    session = Session()
+    session.play(lines)
+    assert session.core.open is None
+    return session
+
+
+HOOKS = ("hook", "asked")
+STATUS = ("status", "status_lost")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_recording_gives_its_turns(case: str) -> None:
+    """As they were: once each, with all that was said in them, numbered without a gap."""
+    session = played(case)
+    assert session.told == EXPECTED[case]
+    for turn in session.turns:
+        assert [b.block for b in turn.blocks] == list(range(len(turn.blocks)))
+    assert len([s for s in session.signals if isinstance(s, TurnEnded)]) == len(EXPECTED[case])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_without_hooks_the_turns_are_the_same(case: str) -> None:
+    assert played(case, without(*HOOKS)).told == EXPECTED[case]
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c not in ("interrupted_early", "compacted")])
+def test_without_a_status_the_turns_are_the_same(case: str) -> None:
+    """But for two that nothing else tells of: an Escape before the first word, and a command's end."""
+    assert played(case, without(*STATUS)).told == EXPECTED[case]
+
+
+def test_without_a_status_an_early_escape_shows_by_the_prompt_that_is_back() -> None:
+    """Whoever looks into the box finds it there, and only there."""
+    session = Session()
+    lines = [line for line in recording("interrupted_early") if line[1] not in STATUS]
+    second = [n for n, line in enumerate(lines) if line[1] == "expect"][1]
+    prompt = next(line[2][1] for line in lines if line[1] == "expect")
+    session.play(lines[:second])
+    assert session.reader.open
+    assert session.reader.given_back("something else", session.now) == []
+    session.take(session.reader.given_back(prompt, session.now))
+    assert session.told == EXPECTED["interrupted_early"][:1]
+    assert session.reader.given_back(prompt, session.now) == []
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("seconds", [0.3, 0.6])
+def test_a_transcript_that_is_late_changes_nothing(case: str, seconds: float) -> None:
+    """By less than the grace that a turn's end gives it."""
+    assert played(case, late(seconds, "transcript", "switched")).told == EXPECTED[case]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_without_a_transcript_turns_end_as_they_did(case: str) -> None:
+    """What was said last is there, from hooks alone; tools and thinking are not."""
+    told = played(case, without("transcript")).told
+    expected = EXPECTED[case]
+    if case == "queued_by_hand":
+        expected = expected[:1]  # nothing else says that the second began
+    assert [t[:2] for t in told] == [t[:2] for t in expected]
+    if case != "compacted":  # a command's words stand in the transcript alone
+        assert [t[2] for t in told if t[1] == "completed"] == [t[2] for t in expected if t[1] == "completed"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_hooks_told_twice_change_nothing(case: str) -> None:
+    session = Session()
+    twice = [line for line in recording(case) for _ in range(2 if line[1] in HOOKS else 1)]
+    assert session.play(twice) == EXPECTED[case]
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("seconds", [0.5, 3.0, 30.0])
+def test_hooks_that_are_late_change_nothing(case: str, seconds: float) -> None:
+    """Also where they tell of a turn that is long over: no turn begins by them that was not there."""
+    assert played(case, late(seconds, *HOOKS)).told == EXPECTED[case]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_hooks_that_stop_in_the_middle_change_nothing(case: str) -> None:
+    hooks = [line[0] for line in recording(case) if line[1] == "hook"]
+    for at in hooks:
+        assert played(case, without(*HOOKS, seconds=(at, 1e9))).told == EXPECTED[case], at
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_hooks_that_begin_in_the_middle_change_nothing(case: str) -> None:
+    """All but one: where the first prompt's is lost, and a person's behind it is heard before the transcript
+    has the first, the two are taken for one."""
+    hooks = [line[0] for line in recording(case) if line[1] == "hook"]
+    for at in hooks if case != "queued_by_hand" else [h for h in hooks if h > 3.1]:
+        assert played(case, without(*HOOKS, seconds=(0, at))).told == EXPECTED[case], at
+
+
+@given(st.randoms(use_true_random=False))
+@pytest.mark.parametrize("case", ["text", "interrupted", "cut", "queued_by_hand"])
+def test_lines_displayed_out_of_order_change_nothing(case: str, chance: random.Random) -> None:
+    """Hooks come on several connections: each up to a fifth of a second late, on its own."""
+
+    def jitter(line: Line) -> Line:
+        name = line[2][0].get("hook_event_name") if line[1] == "hook" else None
+        return (line[0] + chance.random() / 5, *line[1:]) if name == "MessageDisplay" else line
+
+    assert played(case, jitter).told == EXPECTED[case]
+
+
+@given(st.data())
+@pytest.mark.parametrize("case", ["tools", "interrupted", "refused", "queued_by_hand", "compacted"])
+def test_a_transcript_may_be_cut_anywhere(case: str, data: st.DataObject) -> None:
+    """Also within a character: each piece comes when the whole came."""
+    lines: list[Line] = []
+    for at, method, args in recording(case):
+        if method != "transcript":
+            lines.append((at, method, args))
+            continue
+        whole = args[0].encode()
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=4)))
+        pieces = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+        lines += [(at, method, [piece]) for piece in pieces]
+    assert Session().play(lines) == EXPECTED[case]
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c not in ("cleared", "compacted")])
+def test_read_again_from_any_checkpoint_the_rest_is_the_same(case: str) -> None:
+    """As a bridge does that comes back when all is over: nothing twice, nothing left out."""
+    first = played(case)
+    whole = "".join(args[0] for _, method, args in recording(case) if method == "transcript").encode()
+    assert len({str(export) for export, _ in first.exports}) > 1
+    for export, over in first.exports:
+        again = Session(json.loads(json.dumps(export)))
+        again.take(again.reader.status({"status": "idle"}, 0.0))
+        again.take(again.reader.transcript(whole[export["offset"] :], 0.0))
+        again.rest()
+        assert [t[1:] for t in again.told] == [t[1:] for t in EXPECTED[case][over:]]
+
+
+@pytest.mark.parametrize("case", ["text", "tools", "interrupted"])
+def test_a_transcript_that_ends_in_the_middle_of_a_turn_leaves_it_open(case: str) -> None:
+    """A bridge that comes back in the middle of a turn: its end is told when it comes."""
+    whole = "".join(args[0] for _, method, args in recording(case) if method == "transcript").encode()
+    begin = whole.index(b'"type":"user"')
+    for cut in range(begin + 2000, len(whole), 997):
+        session = Session()
+        session.take(session.reader.status({"status": "busy"}, 0.0))
+        session.take(session.reader.transcript(whole[:cut], 0.0))
+        session.tick(5.0)
+        session.take(session.reader.transcript(whole[cut:], session.now))
+        session.take(session.reader.status({"status": "idle"}, session.now))
+        session.rest()
+        assert [t[1:] for t in session.told] == [t[1:] for t in EXPECTED[case]], cut
+
+
+# --- questions -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("case", "outcome"), [("tool_allowed", "withdrawn"), ("tool_allowed_by_key", "allowed")]
+)
+def test_a_question_is_asked_once_behind_its_call_and_closed(case: str, outcome: str) -> None:
+    """Answered by a client it is the caller who says so; by key, the status and the tool's result do."""
+    session = played(case)
+    opened = [o for o in session.out if isinstance(o, RequestOpened)]
+    assert len(opened) == 1
+    assert opened[0].request.call is not None
+    closed = [o for o in session.out if isinstance(o, RequestAnswered)]
+    assert len(closed) == 1
+    assert case == "tool_allowed" or closed[0].outcome == outcome
+
+
+@pytest.mark.parametrize("case", ["tool_allowed", "tool_allowed_by_key"])
+def test_a_question_ends_with_its_turn_whatever_is_missing(case: str) -> None:
+    for missing in (("hook",), STATUS, ("hook", *STATUS), ("transcript",)):
+        session = played(case, without(*missing))
+        assert not session.core.requests, missing
+        assert [t[:3] for t in session.told] == [t[:3] for t in EXPECTED[case]], missing
+
+
+# --- acknowledgement -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", [(), HOOKS, STATUS])
+def test_our_prompt_is_acknowledged_once_and_a_persons_is_told_as_theirs(missing: tuple[str, ...]) -> None:
+    session = played("queued_by_hand", without(*missing))
+    assert len([s for s in session.signals if isinstance(s, PromptSeen)]) == 1
+    assert len([s for s in session.signals if isinstance(s, PromptTyped)]) == 1
+
+
+def test_a_prompt_that_is_not_exactly_ours_is_a_persons() -> None:
+    reader = TuiReader("c")
+    reader.expect(TurnId("t1"), "ours")
+    said = reader.hook({"hook_event_name": "UserPromptSubmit", "prompt": "ours!", "prompt_id": "p"}, 0.0)
+    assert said == [PromptTyped("ours!", first=True)]
+    assert not reader.began_with(TurnId("t1"))
+
+
+# --- at odds ---------------------------------------------------------------------------------------------
+
+
+def test_a_status_that_stays_busy_without_a_turn_is_a_contradiction_until_it_is_not() -> None:
+    reader = TuiReader("c")
+    reader.status({"status": "busy"}, 0.0)
+    assert reader.contradiction(DISAGREE_S - 1) is None
+    assert reader.contradiction(DISAGREE_S + 1) is not None
+    reader.status({"status": "idle"}, DISAGREE_S + 2)
+    assert reader.contradiction(2 * DISAGREE_S) is None
+
+
+@pytest.mark.parametrize("broken", [b"{\n", b"[]\n", b"null\n", b'{"type":"user"}\n', b"\xff\xfe\n", b"\n"])
+def test_a_line_that_makes_no_sense_is_passed_by(broken: bytes) -> None:
+    lines = [(t, m, [a[0].encode() + broken] if m == "transcript" else a) for t, m, a in recording("tools")]
+    assert Session().play(lines) == EXPECTED["tools"]
