@@ -35,7 +35,8 @@ class Hears(Protocol):
 class PaneLine:
     """See `screens.Line` for what each method promises. Made by `open`."""
 
-    def __init__(self, pane: Pane, hears: Hears) -> None:
+    def __init__(self, tmux: Tmux, pane: Pane, hears: Hears) -> None:
+        self._tmux = tmux
         self._pane = pane
         self._hears = hears
         self._client: ControlClient | None = None
@@ -48,7 +49,7 @@ class PaneLine:
         pane = next((pane for pane in panes if pane.owner == owner), None)
         if pane is None:
             return None
-        self = cls(pane, hears)
+        self = cls(tmux, pane, hears)
         try:
             self._client = await tmux.watch(pane.session, self._heard, self._noticed)
         except Refused:
@@ -76,6 +77,7 @@ class PaneLine:
         )
         if said == ["1"]:
             return False
+        self._tmux.typed(self._pane.session)
         for start in range(0, len(data), TYPED_BYTES):
             piece = data[start : start + TYPED_BYTES]
             await self._open.command("send-keys", "-H", *pane, *(f"{byte:02x}" for byte in piece))

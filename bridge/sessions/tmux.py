@@ -16,6 +16,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +132,7 @@ class Tmux:
         self._env.setdefault("LANG", "C.UTF-8")
         self._client: ControlClient | None = None
         self._seen: str | None = None
+        self._typed: dict[str, float] = {}
         self._version: tuple[int, int] | None = None
         self._not_before = 0.0
         self._closed = False
@@ -225,17 +227,48 @@ class Tmux:
         if "1" in said:  # tmux takes keys for a dead pane, and drops them
             raise TmuxError(f"Nothing runs in {session} any more.")
 
+    async def activity(self, session: str) -> str:
+        """What is another by the next second's first key of a person's. Raises `TmuxError`."""
+        said = await self._ask(("display-message", "-p", "-t", f"={session}:", "#{session_activity}"))
+        if not said or not said[0].isdigit():
+            raise _no_session(session)
+        return said[0]
+
+    async def press_if_still(self, session: str, activity: str, *keys: str) -> bool:
+        """Press keys, named as tmux names them, unless a person pressed one since `activity` was told.
+
+        tmux takes one key after the other, so that none of theirs comes between the look and ours. Raises
+        `TmuxError`, as `send_keys` does.
+        """
+        target = await self._target(session)
+        press = f"copy-mode -q -t '{target}' ; send-keys -t '{target}' -- {' '.join(keys)}"
+        tell = f"display-message -p -t '{target}' 'pressed #{{pane_dead}}'"
+        # Not through the connection, where what is nested answers a second time.
+        said = await self._by_process(
+            ("if-shell", "-F", "-t", target, f"#{{==:#{{session_activity}},{activity}}}", f"{press} ; {tell}")
+        )
+        if said is None:
+            raise _no_session(session)
+        if "pressed 1" in said:
+            raise TmuxError(f"Nothing runs in {session} any more.")
+        return bool(said)
+
     async def typed_at(self, session: str) -> float | None:
-        """When a person last pressed a key there, or attached: epoch seconds, whole ones. None where nobody
-        is attached. Raises `TmuxError` where tmux cannot say."""
+        """When a person last pressed a key there, here or from afar (`typed`), or attached: epoch seconds,
+        whole ones. None where nobody is attached. Raises `TmuxError` where tmux cannot say."""
         said = await self._ask(
             ("list-clients", "-t", f"={session}", "-F", "#{client_control_mode} #{client_activity}")
         )
         people = (line.split(" ") for line in said or [])
         try:
-            return max((float(at) for control, at in people if control != "1"), default=None)
+            here = [float(at) for control, at in people if control != "1"]
         except ValueError as e:
             raise TmuxError(f"tmux described its clients in a way that cannot be read: {said!r}") from e
+        return max(here + [self._typed[session]] if session in self._typed else here, default=None)
+
+    def typed(self, session: str) -> None:
+        """A person typed there without being attached."""
+        self._typed[session] = time.time()
 
     async def capture(self, session: str) -> list[str]:
         """What the session's screen shows, as text; empty where there is no such session. For people to read:

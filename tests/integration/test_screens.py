@@ -387,6 +387,8 @@ async def test_what_is_typed_arrives_byte_by_byte(server: Server, screens: Scree
         await screens.type("a", data[start : {0: 1, 1: 300, 300: None}[start]])
     await server.ask("wait-for", "typed")
     assert path.read_bytes() == data
+    # Whoever is about to type for a client sees that somebody is at the keyboard.
+    assert await server.tmux.typed_at("claude_a") is not None
 
 
 async def test_nothing_can_be_typed_where_nothing_runs(server: Server, screens: Screens) -> None:
