@@ -66,12 +66,24 @@ TABLE = (
     ),
     # What a session runs on.
     Row(("sessions.backends.base",), VOCABULARY, SOCKETS | TMUX | LOOP | CHILDREN),
+    Row(("sessions.backends.hooks",), ("errors",), TMUX | CHILDREN | CLOCK),
+    Row(("sessions.backends.ask_hook",), (), TMUX | LOOP | CHILDREN),
+    Row(("sessions.backends.editor",), ("errors",), SOCKETS | TMUX | CHILDREN | CLOCK),
     Row(
         ("sessions.backends.*",),
         (*VOCABULARY, "sessions.claude.*", "sessions.backends.*", "sessions.tmux"),
-        TMUX,
+        SOCKETS | TMUX,
     ),
-    Row(("sessions.tmux",), ("errors", "config", "clock"), SOCKETS),
+    Row(("sessions.tmux",), ("errors", "config", "sessions.tmux_control"), SOCKETS | TMUX),
+    Row(("sessions.tmux_control",), ("errors",), SOCKETS | TMUX | CHILDREN | CLOCK),
+    # Live screens.
+    Row(("sessions.picture",), ("errors",), PURE_NEVER),
+    Row(
+        ("sessions.pane_line",),
+        ("errors", "sessions.picture", "sessions.tmux", "sessions.tmux_control"),
+        PURE_NEVER,
+    ),
+    Row(("screens",), ("errors", "sessions.picture", "supervision"), SOCKETS | TMUX | CHILDREN | CLOCK),
     # A session's own machinery.
     Row(
         MACHINERY,
@@ -84,8 +96,17 @@ TABLE = (
     # The application and what speaks to it.
     Row(
         ("service",),
-        (*VOCABULARY, "sessions.registry", "sessions.actor", "sessions.pool", "hub", "auth", "supervision"),
+        (
+            *VOCABULARY,
+            *("sessions.registry", "sessions.actor", "sessions.pool", "hub", "auth", "supervision"),
+            *("screens", "sessions.picture"),
+        ),
         SOCKETS | TMUX | CHILDREN,
+    ),
+    Row(
+        ("transports.phoenix_terminal",),
+        ("auth", "errors", "service", "transports.outbox", "wire.phoenix"),
+        PURE_NEVER,
     ),
     Row(("transports.*",), (*VOCABULARY, "service", "wire.*", "auth", "transports.*"), TMUX | CHILDREN),
     Row(("simulator.*",), ("errors", "config", "simulator.*"), TMUX),
