@@ -264,7 +264,7 @@ class Tmux:
             here = [float(at) for control, at in people if control != "1"]
         except ValueError as e:
             raise TmuxError(f"tmux described its clients in a way that cannot be read: {said!r}") from e
-        return max(here + [self._typed[session]] if session in self._typed else here, default=None)
+        return max([*here, self._typed[session]] if session in self._typed else here, default=None)
 
     def typed(self, session: str) -> None:
         """A person typed there without being attached."""
