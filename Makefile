@@ -9,6 +9,9 @@ PIP := env -u PIP_REQUIRE_VIRTUALENV -u PIP_USER -u PIP_TARGET $(BIN)/python -m 
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q \
 	--extra dev --extra claude --extra api
 
+# Most of a test that runs the real CLI is waiting. A file's tests stay together: they share a bridge.
+APART := --numprocesses auto --maxprocesses 4 --dist loadscope
+
 .PHONY: help setup run check test bench soak lock docs format clean
 
 help:  ## list what there is
@@ -47,7 +50,7 @@ test: setup  ## everything but the soak
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/pytest tests -m "not soak"
+	@$(BIN)/pytest tests -m "not soak" $(APART)
 
 soak: setup  ## what takes longer: long drills, big fuzz runs
 	@$(BIN)/pytest tests -m soak --timeout 3600
