@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,8 @@ ACK_S = 1.0
 ENTER_TRIES = 5
 LATE_ACK_S = 5.0
 """For an acknowledgement by the transcript, where the hook does not come."""
+HOOK_S = 35.0
+"""The CLI gives up a hook after 30 s, and has the status busy meanwhile."""
 IDLE_S = 5.0
 """A turn that has ended is followed by an idle status some 50 ms later."""
 STILL_S = 1.5
@@ -223,6 +225,7 @@ class TuiBackend:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch_process())
             group.create_task(self._watch_draft())
+            group.create_task(self._watch_silence())
 
     async def _watch_process(self) -> None:
         while True:
@@ -467,7 +470,7 @@ class TuiBackend:
                 await self._forget()
                 return
             if box == "":
-                await link.until(told, LATE_ACK_S)
+                await self._late(link, told)
                 break
             if box == text:
                 await self._press("Enter")
@@ -487,6 +490,11 @@ class TuiBackend:
             return
         why = "the terminal took the prompt, and Claude never acknowledged it"
         link.emit([PromptLost(turn, why)], "keyboard")
+
+    async def _late(self, link: TuiLink, told: Callable[[], bool]) -> None:
+        """For an acknowledgement that is slow to come: as long as a hook may take, where it says it works."""
+        if not await link.until(told, LATE_ACK_S) and link.reader.status_now == "busy":
+            await link.until(lambda: told() or link.reader.status_now != "busy", HOOK_S)
 
     async def _resolve(self, link: TuiLink, turn: TurnId, text: str, record: dict[str, Any]) -> None:
         """It was entered before, by a bridge or into a process that is no more. Never typed twice."""
@@ -533,6 +541,30 @@ class TuiBackend:
             except (BackendError, TmuxError) as e:
                 log.warning("could not look at the input box", session=self._name, error=str(e))
 
+    async def _watch_silence(self) -> None:
+        """Where there is no status file, the box alone tells of an Escape before the first word: the prompt
+        is in it again."""
+        looks = 0
+        while True:
+            await asyncio.sleep(PROBE_S[min(looks, len(PROBE_S) - 1)])
+            link = self._link
+            if link is None or not link.reader.untouched or link.reader.status_now is not None:
+                looks = 0
+                continue
+            looks += 1
+            try:
+                typed_at = await self._host.tmux.typed_at(self._session)
+                if typed_at is None or time.time() - typed_at > STILL_S:
+                    await self._given_back(link)
+            except (BackendError, TmuxError) as e:
+                log.warning("could not look at the input box", session=self._name, error=str(e))
+
+    async def _given_back(self, link: TuiLink) -> None:
+        assert self._editor is not None
+        found = await self._editor.look()
+        if found and link.reader.status_now is None:
+            link.emit(link.reader.given_back(as_acknowledged(found), _now()), "editor")
+
     # --- what was entered and not acknowledged: in a file, because the bridge may die at any moment -------
 
     def _record(self, record: dict[str, Any]) -> None:
@@ -566,6 +598,10 @@ class TuiBackend:
             await self._press("Escape")
             if await link.until(lambda: not reader.open, ESCAPE_S) or reader.status_now == "idle":
                 return
+            if reader.untouched and reader.status_now is None:
+                await self._given_back(link)
+        if not reader.open:
+            return
         raise BackendError("claude does not react to Escape")
 
     async def answer(self, request: RequestId, answer: Answer) -> None:
