@@ -428,9 +428,9 @@ class TuiReader:
 
     def _complete(self, text: str) -> list[Signal]:
         """Of all previews leave that of this text, and show what it lacks: those before it were given up."""
-        shown = [p for p in self._previews.values() if p.shown]
-        same = next((p for p in shown if p.text.rstrip() == text.rstrip()), None)
-        same = same or next((p for p in reversed(shown) if text.startswith(p.text)), None)
+        told = [p for p in self._previews.values() if p.text]
+        same = next((p for p in told if p.text.rstrip() == text.rstrip()), None)
+        same = same or next((p for p in reversed(told) if text.startswith(p.text)), None)
         if same is None:
             return self._hide()
         out: list[Signal] = []
@@ -440,6 +440,8 @@ class TuiReader:
             del self._previews[message]
             if preview is not same:
                 out += self._blocks.drop(None, preview.index)
+        if not same.shown:
+            return out  # taken back when its place was not known: the block says all of it
         if text.startswith(same.text):
             return [*out, *self._blocks.text_arrived(None, same.index, text[len(same.text) :])]
         return [*out, *self._blocks.drop(None, same.index)]

@@ -33,7 +33,16 @@ from bridge.sessions.claude.tui import DISAGREE_S, TuiReader
 from bridge.sessions.core import SessionCore
 from bridge.sessions.effects import Output, TurnAdvanced
 from bridge.sessions.facts import Facts, Limits
-from bridge.signals import ProcessReady, PromptSeen, PromptTyped, Signal, TurnEnded
+from bridge.signals import (
+    BlockDropped,
+    BlockSettled,
+    ProcessReady,
+    PromptSeen,
+    PromptTyped,
+    Signal,
+    TextArrived,
+    TurnEnded,
+)
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "tui"
 TICK_S = 0.1
@@ -320,6 +329,26 @@ def test_a_transcript_may_be_cut_anywhere(case: str, data: st.DataObject) -> Non
         pieces = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
         lines += [(at, method, [piece]) for piece in pieces]
     assert Session().play(lines) == EXPECTED[case]
+
+
+def test_a_text_behind_its_thinking_is_previewed_once() -> None:
+    """It is taken back for the thinking, which stands before it, and then the block says all of it."""
+    session = Session()
+    for at, method, args in recording("thinking"):
+        if method == "transcript" and "turn_duration" in args[0]:
+            # The file may be read when the message stands there, and not yet that the turn is over.
+            lines = args[0].splitlines(keepends=True)
+            said = [line for line in lines if json.loads(line)["type"] == "assistant"]
+            session.play([(at, method, ["".join(said)])], rest=False)
+        else:
+            session.play([(at, method, args)], rest=False)
+    shown = [s for s in session.signals if isinstance(s, TextArrived | BlockDropped | BlockSettled)]
+    assert [type(s).__name__ for s in shown] == [
+        "TextArrived",
+        "BlockDropped",
+        "BlockSettled",
+        "BlockSettled",
+    ]
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c not in ("cleared", "compacted")])
