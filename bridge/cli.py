@@ -169,6 +169,10 @@ def list_sessions(
             row = (s["name"], s["state"], s["backend"], s["model"] or "", s["turns"], s["viewers"], s["cwd"])
             table.add_row(*(Text(printable(str(cell))) for cell in row))
         screen.out.print(table)
+        if any(s["backend"] == "tmux" and s["attach"] for s in answer["sessions"]):
+            screen.err.print(
+                "Type along in one of backend tmux with: claude-bridge attach NAME", highlight=False
+            )
     return OK
 
 
@@ -303,6 +307,9 @@ def submit(
         str | None, typer.Option("--id", help="Run once, however often it is sent under it.")
     ] = None,
     steer: Annotated[bool, typer.Option("--steer", help="Put it into the running turn.")] = False,
+    command: Annotated[
+        bool, typer.Option("--command", help="PROMPT is a slash command, as /compact (backend tmux).")
+    ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print the final text only.")] = False,
     thinking: Annotated[bool, typer.Option("--thinking", help="Show what Claude thinks, too.")] = False,
     model: Model = None,
@@ -318,7 +325,8 @@ def submit(
     options = _options(model=model, cwd=cwd, permission_mode=permission_mode)
     if options and not begin:
         raise SetupError("Options of a session count when it is started.", "Add --start.")
-    payload = {"prompt": text, "id": key or uuid.uuid4().hex, **({"mode": "steer"} if steer else {})}
+    what = "command" if command else "prompt"
+    payload = {what: text, "id": key or uuid.uuid4().hex, **({"mode": "steer"} if steer else {})}
     submission = Submission(payload)
     events = client.follow(
         _look(state_dir, url, token), name, start=options if begin else None, submission=submission, turns=20

@@ -88,6 +88,10 @@ class Reader:
     _last: int | None = None
     _mid_line: Tone | None = None
     """What the unfinished line, if there is one, is made of."""
+    _void: list[str] = field(default_factory=list)
+    """What was printed of blocks that were discarded: mostly they are begun again with the same text."""
+    _again: int | None = None
+    """The block that has begun like the first of them."""
 
     def feed(self, event: str, payload: Payload) -> Iterator[Piece]:
         """What `event` adds to the page. Events of other turns add nothing where `turn` is set."""
@@ -132,8 +136,15 @@ class Reader:
         yield from self._end_line()
         self._current, self._last = turn, None
         self._shown.clear()
+        self._void.clear()
+        self._again = None
         if self.turn is None:
             yield Piece("note", printable(f"{author or 'terminal'}> {prompt}"))
+
+    def _on_turn_queued(self, payload: Payload) -> Iterator[Piece]:
+        if payload.get("reason"):
+            yield from self._end_line()
+            yield Piece("note", printable(f"Waiting: {payload['reason']}."))
 
     def _on_turn_started(self, payload: Payload) -> Iterator[Piece]:
         if self._current != payload["turn"]:
@@ -148,23 +159,39 @@ class Reader:
             yield self._say(payload["text"], "thinking")
             return
         block = payload["block"]
-        yield from self._separate(block)
-        self._shown[block] = self._shown.get(block, "") + payload["text"]
-        yield self._say(payload["text"])
+        yield from self._settle(block, self._shown.get(block, "") + payload["text"], final=False)
 
     def _on_block(self, payload: Payload) -> Iterator[Piece]:
         if payload["kind"] == "text" and not payload.get("parent"):
             yield from self._settle(payload["block"], payload["text"])
 
     def _on_discard(self, payload: Payload) -> Iterator[Piece]:
-        if self._shown.pop(payload["block"], ""):
-            yield from self._end_line()
-            yield Piece("note", "The connection to Claude broke; the text begins again:")
+        if shown := self._shown.pop(payload["block"], ""):
+            self._void.append(shown)
+        return iter(())
 
-    def _settle(self, block: int, text: str) -> Iterator[Piece]:
+    def _settle(self, block: int, text: str, *, final: bool = True) -> Iterator[Piece]:
+        """`text` is all that the block says, or by now, where it is not `final`."""
         shown = self._shown.get(block, "")
-        if text == shown:
+        if text == shown and not (final and self._again == block):
             return
+        if self._void:
+            again, self._again = self._void[0], None
+            if again == text or (not final and again.startswith(text)):
+                self._shown[block], self._last = text, block
+                if again == text:
+                    self._void.pop(0)
+                else:
+                    self._again = block
+                return
+            continues = len(self._void) == 1 and text.startswith(again)
+            self._void.clear()
+            if continues:
+                shown, self._last = again, block
+            else:
+                yield from self._end_line()
+                yield Piece("note", "The text above was a preview; it begins again:")
+                shown = ""
         yield from self._separate(block)
         if not text.startswith(shown):
             yield from self._end_line()
@@ -196,9 +223,12 @@ class Reader:
     def _on_turn_finished(self, payload: Payload) -> Iterator[Piece]:
         text, status = payload.get("text") or "", payload["status"]
         if text and not any(self._shown.values()):
-            yield from self._end_line()
-            yield self._say(text)
+            yield from self._settle(-1, text)
         yield from self._end_line()
+        if self._void:
+            yield Piece("note", "The text above was a preview, and is no part of the answer.")
+            self._void.clear()
+        self._again = None
         if self.turn is not None:
             self.outcome = status
         error = payload.get("error") or {}

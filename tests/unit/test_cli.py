@@ -180,6 +180,23 @@ def test_submit_refuses_bytes_that_are_no_text(
     assert "UTF-8" in ran.err
 
 
+def test_submit_sends_a_slash_command_as_one(run: Callable[..., Ran]) -> None:
+    """In place of a prompt."""
+    seen = []
+
+    async def script(peer: Peer) -> None:
+        await (await peer.expect("phx_join")).reply(JOINED)
+        submit = await peer.expect("submit")
+        seen.append({k: v for k, v in submit.payload.items() if k != "id"})
+        await submit.reply({"turn": "t1", "status": "running"})
+        await peer.broadcast(TOPIC, "turn_finished", seq=1, **end()[1])
+        await peer.until_closed()
+
+    with bridge(script):
+        run("submit", "--command", "demo", "/compact")
+    assert seen == [{"command": "/compact"}]
+
+
 def test_submit_starts_the_session_where_told(run: Callable[..., Ran], tmp_path: Path) -> None:
     """With the options given, paths made absolute."""
     joins = []
@@ -278,6 +295,17 @@ def test_sessions_are_listed(run: Callable[..., Ran]) -> None:
     assert "demo" in ran.out
     assert "idle" in ran.out
     assert "/home/ann" in ran.out
+    assert "attach" not in ran.err
+
+
+def test_sessions_that_can_be_typed_into_are_said_to_be(run: Callable[..., Ran]) -> None:
+    """How, beside the list, so that scripts read the list alone."""
+    session = {"name": "demo", "state": "idle", "backend": "tmux", "model": None, "turns": 3, "viewers": 1,
+               "cwd": "/home/ann", "attach": "tmux attach -t claude_demo"}  # fmt: skip
+    with bridge(answering("list", {"sessions": [session]})):
+        ran = run("sessions")
+    assert "claude-bridge attach NAME" in ran.err
+    assert "attach" not in ran.out
 
 
 def test_sessions_as_json_are_what_the_bridge_said(run: Callable[..., Ran]) -> None:

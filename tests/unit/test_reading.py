@@ -67,6 +67,63 @@ def test_a_discarded_preview_is_said_to_be_void(reader: Reader) -> None:
     assert out.endswith("Bye\n")
 
 
+DISCARD = ("discard", {"turn": TURN, "block": 0})
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        [delta("Hel", 1), delta("lo", 1), block("Hello", 1)],
+        [delta("Hello", 1), block("Hello", 1)],
+        [block("Hello", 1)],
+        [],
+    ],
+)
+def test_a_discarded_preview_that_comes_again_is_not_printed_again(
+    reader: Reader, again: list[tuple[str, dict[str, Any]]]
+) -> None:
+    """The TUI tells its thinking behind its text: the text then only moves to the next block."""
+    out = show(reader, delta("Hel"), delta("lo"), DISCARD, *again, finished("Hello"))
+    assert out == "Hello\n"
+
+
+def test_what_follows_a_preview_that_came_again_goes_on_in_its_line(reader: Reader) -> None:
+    """Also where it comes in other pieces than before."""
+    out = show(reader, delta("Hel"), DISCARD, delta("H", 1), delta("ello", 1), finished("Hello"))
+    assert out == "Hello\n"
+
+
+@pytest.mark.parametrize("end", [[delta("Help", 1)], [delta("H", 1), block("H", 1)], [block("H", 1)]])
+def test_a_preview_that_comes_again_otherwise_is_said_to_be_void(
+    reader: Reader, end: list[tuple[str, dict[str, Any]]]
+) -> None:
+    """A shorter text is another text, too, once it is final."""
+    text = end[-1][1]["text"]
+    out = show(reader, delta("Hello"), DISCARD, *end, finished(text))
+    assert out == f"Hello\n[The text above was a preview; it begins again:]\n{text}\n"
+
+
+def test_a_preview_that_never_comes_again_is_said_to_be_none(reader: Reader) -> None:
+    """Else it would read as the answer."""
+    out = show(reader, delta("Hello"), DISCARD, finished("", "interrupted"))
+    assert "no part of the answer" in out
+
+
+def test_two_previews_come_again_in_their_order(reader: Reader) -> None:
+    """Each under a new number."""
+    discarded = [("discard", {"turn": TURN, "block": n}) for n in (0, 1)]
+    out = show(reader, delta("One"), delta("Two", 1), *discarded, block("One", 2), block("Two", 3))
+    assert out == "One\nTwo"
+
+
+def test_a_turn_that_waits_for_the_terminal_says_why(reader: Reader) -> None:
+    """One that only waits for its place says nothing here."""
+    queued = {"turn": TURN, "position": 0}
+    assert show(reader, ("turn_queued", queued)) == ""
+    said = show(reader, ("turn_queued", {**queued, "reason": "a draft stands in the way"}))
+    assert said == "[Waiting: a draft stands in the way.]\n"
+
+
 def test_a_final_text_that_differs_is_printed_whole(reader: Reader) -> None:
     """The block is the truth, its preview was not."""
     out = show(reader, delta("Hel"), block("Good day"), finished("Good day"))
