@@ -14,7 +14,7 @@ from bridge.simulator.script import blocks_of
 Json = dict[str, Any]
 
 ROLES = ("user", "assistant", "system")
-"""`system` between the others is a beta of the API that Claude Code 2.1.330 uses."""
+"""`system` between the others is a beta of the API that Claude Code 2.1.330 uses, after `/compact` an empty one."""
 
 
 def problem(request: Any, *, counting: bool = False) -> str | None:
@@ -53,7 +53,7 @@ def _problem_of(message: Any, *, last: bool) -> str | None:
         return f".role: Unexpected role {role!r}; it must be 'user' or 'assistant'"
     if not isinstance(content, str | list):
         return ".content: Field required" if content is None else ".content: Input should be a valid list"
-    if not content and not (last and role == "assistant"):
+    if not content and role != "system" and not (last and role == "assistant"):
         return ": all messages must have non-empty content except for the optional final assistant message"
     if isinstance(content, str):
         return None

@@ -41,6 +41,7 @@ GO = user({"type": "text", "text": "go"})
             user(RESULT),
         ),
         request(GO, assistant()),
+        request(GO, {"role": "system", "content": []}, assistant({"type": "text", "text": "a"}), GO),
     ],
 )
 def test_what_the_api_takes_is_taken(good: dict[str, Any]) -> None:
