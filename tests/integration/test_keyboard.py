@@ -176,12 +176,23 @@ async def test_a_command_runs_as_it_is(typist: Typist) -> None:
     assert (said, told[-1]) == ("/tell a b \\", "TELL [a b \\]")
 
 
+async def test_claude_is_told_nothing_of_our_hooks(typist: Typist) -> None:
+    """Those of a compaction would stand in the conversation, with their address."""
+    await typist.told(as_typed("hello"))
+    await typist.enter(as_command("/compact"))
+    await typist.shown("Compacted")
+    await typist.idle()
+    _, told = await typist.told(as_typed("and now?"))
+    assert any("Compacted" in text for text in told)
+    assert not any("/hook" in text for text in told)
+
+
 @pytest.mark.parametrize("command", ["/tel", "/q", "/comp"])
 async def test_the_beginning_of_a_command_runs_nothing(typist: Typist, command: str) -> None:
     """The first that the TUI's list has would end Claude."""
     await typist.enter(as_command(command))
     await typist.shown(f"Unknown command: {command}")
-    assert not typist.hooks() & {"UserPromptSubmit", "PreCompact", "SessionEnd"}
+    assert not typist.hooks() & {"UserPromptSubmit", "SessionEnd"}
     assert (await typist.told(as_typed("still there?")))[0] == "still there?"
 
 

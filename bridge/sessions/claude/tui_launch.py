@@ -70,10 +70,9 @@ HTTP_EVENTS = (
     "Stop",
     "StopFailure",
     "SessionEnd",
-    "PreCompact",
-    "PostCompact",
 )
-"""Told to the bridge as they happen. `SessionStart` exists as a command alone."""
+"""Told to the bridge as they happen. `SessionStart` exists as a command alone. Not those about compaction:
+the CLI writes down their address and answer in the conversation, for Claude to read."""
 
 HOOK_S = 30
 """A bridge that hangs holds the TUI up for so long; one that is not there does not."""
