@@ -14,7 +14,8 @@ from bridge.simulator.script import blocks_of
 Json = dict[str, Any]
 
 ROLES = ("user", "assistant", "system")
-"""`system` between the others is a beta of the API that Claude Code 2.1.330 uses; after `/compact` it is empty."""
+"""`system` between the others is a beta of the API that Claude Code 2.1.330 uses.
+After `/compact` it is empty."""
 
 
 def problem(request: Any, *, counting: bool = False) -> str | None:
