@@ -125,16 +125,23 @@ async def stream_all(port: int, sessions: int, upstream: Peer) -> tuple[int, int
     lost = late = 0
     for topic, (mark, _) in asked.items():
         text, deltas = told[topic]
-        whole = [line for line in text.split("\n") if line]
-        assert len(whole) == LINES, f"{len(whole)} lines in the text"
-        last_byte = upstream.ask(mark=mark)["times"][1]
-        came = "".join(delta for _, delta in deltas)
-        shown = [line for line in came.split("\n") if line.strip()]
-        right = sum(a.strip() == b.strip() for a, b in zip(whole, shown, strict=False))
-        lost += LINES - right + max(0, len(shown) - LINES)
-        behind = "".join(delta for at, delta in deltas if at > last_byte)
-        late += max(0, len([line for line in behind.split("\n") if line.strip()]) - 1)
+        assert len(_lines(text)) == LINES, text
+        gone, behind = missed(text, deltas, upstream.ask(mark=mark)["times"][1])
+        lost, late = lost + gone, late + behind
     return LINES * sessions, lost, late
+
+
+def missed(text: str, deltas: list[tuple[float, str]], last_byte: float) -> tuple[int, int]:
+    """Of one answer: lines that no delta had in their place or that were there twice, and those that came
+    behind the last byte, where the last one belongs."""
+    whole, shown = _lines(text), _lines("".join(delta for _, delta in deltas))
+    right = sum(a == b for a, b in zip(whole, shown, strict=False))
+    behind = _lines("".join(delta for at, delta in deltas if at > last_byte))
+    return max(len(whole), len(shown)) - right, max(0, len(behind) - 1)
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 async def _answers(
