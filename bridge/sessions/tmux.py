@@ -277,7 +277,9 @@ class Tmux:
         if not found:
             return []
         # Not through the connection, where a screen could show what looks like the end of the answer.
-        return await self._by_process(("capture-pane", "-p", "-t", _exactly(found[-1]))) or []
+        # For the notice that a pane is dead tmux scrolls by a line, which may be the one that says why.
+        more = ("-S", "-1") if found[-1].dead else ()
+        return await self._by_process(("capture-pane", "-p", *more, "-t", _exactly(found[-1]))) or []
 
     async def kill_session(self, session: str) -> None:
         """Nothing where there is none."""

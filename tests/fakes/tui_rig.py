@@ -90,6 +90,8 @@ class TuiRig:
             "env": {"IS_SANDBOX": "1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"},
         }
         self.claude = ClaudeConfig(**{**settings, **config})
+        self.limits: dict[str, Any] = {}
+        """Of `SessionConfig`, for lives of the bridge that are still to come."""
         self.events: list[Event] = []
         """Of every life of the bridge so far."""
         self.batches: list[Batch] = []
@@ -125,7 +127,7 @@ class TuiRig:
                 lambda name: None,
                 supervisor,
                 clock,
-                SessionConfig(roots=[self.folder], backend="tmux"),
+                SessionConfig(roots=[self.folder], backend="tmux", **self.limits),
                 "node",
             )
             await self.registry.load()

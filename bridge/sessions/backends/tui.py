@@ -49,6 +49,7 @@ from bridge.sessions.claude.tui_launch import (
 from bridge.sessions.tmux import GENERATION, OWNER, Pane, Tmux, state_id
 from bridge.signals import (
     AnswerMoot,
+    LivenessLost,
     ProcessExited,
     PromptHeld,
     PromptLost,
@@ -80,6 +81,8 @@ BUSY_S = 1.0
 ESCAPE_S = 2.0
 """An interrupt shows within 0.2 s; a second Escape on an idle prompt would open a dialog."""
 ESCAPE_TRIES = 3
+ASK_S = 2.0
+"""The permission hook looks for the bridge twice a second."""
 SCREEN_LINES = 8
 """Of what the screen showed last: enough to see why a process ended. For people alone."""
 DENIED = "A person refused this."
@@ -193,11 +196,12 @@ class TuiBackend:
             config_dir = Path((folder / "config-dir").read_text())
         except (OSError, KeyError, TypeError, orjson.JSONDecodeError):
             return Liveness.GONE  # nothing was started under this number
+        await asyncio.to_thread(self._take_up, reader, launch.generation)
         same = pane is not None and pane.generation == launch.generation
         if (
             pane is not None
             and same
-            and self._hold(launch.generation, folder, pane, config_dir, reader, secret)
+            and self._hold(launch.generation, folder, pane, config_dir, reader, secret, adopted=True)
         ):
             return Liveness.ALIVE
         await self._read_out(launch.generation, config_dir, reader)
@@ -236,8 +240,8 @@ class TuiBackend:
                 continue
             if not link.ready and self._deadline is not None and _now() > self._deadline:
                 self._deadline = None
-                log.error("gave up waiting for the TUI", session=self._name)
-                await self._give_up(link)
+                log.error("the TUI is not ready", session=self._name)
+                await self._call_for_help(link)
             if link.gone.done():
                 if not link.stopping:
                     await self._buried(link)
@@ -247,15 +251,12 @@ class TuiBackend:
             # A death wakes at once, else nothing need happen while all is quiet.
             await asyncio.wait({link.gone}, timeout=TICK_S if link.busy or not link.ready else 1.0)
 
-    async def _give_up(self, link: TuiLink) -> None:
+    async def _call_for_help(self, link: TuiLink) -> None:
+        """Most likely a dialog, which another start would only show again: a person has to answer it."""
         said = await self._screen()
-        why = f"claude was not ready within {self._host.claude.start_timeout_s:g} s"
-        self._link = None
-        self._let_go(link, keep=True)
-        with contextlib.suppress(BackendError):
-            await end(link.process, link.gone, self._host.claude.stop_timeout_s / 3)
-        link.process.close()
-        self._sink(Batch(link.generation, (ProcessExited(None, _because(why, said)),)))
+        waited = f"claude was not ready within {self._host.claude.start_timeout_s:g} s"
+        why = f"{waited}; attach and answer what it asks ({self.attach})"
+        link.emit([LivenessLost(_because(why, said))], "terminal")
 
     async def _buried(self, link: TuiLink) -> None:
         """A process ended by itself: what it wrote last, and how it went."""
@@ -295,6 +296,8 @@ class TuiBackend:
         config_dir: Path,
         reader: TuiReader,
         secret: str,
+        *,
+        adopted: bool = False,
     ) -> bool:
         """Take up the process of a pane; False where it has ended."""
         process = None if pane.dead else Process.open(pane.pid, pane.server_pid)
@@ -302,7 +305,9 @@ class TuiBackend:
             return False
         host = self._host
         try:
-            link = TuiLink(generation, process, config_dir, self._sink, host.watch, host.statuses, reader)
+            link = TuiLink(
+                generation, process, config_dir, self._sink, host.watch, host.statuses, reader, adopted=adopted
+            )
         except OSError as e:
             process.close()
             raise BackendError(f"the CLI's status cannot be watched: {e}") from e
@@ -316,12 +321,11 @@ class TuiBackend:
         self._woken.set()
         return True
 
-    def _let_go(self, link: TuiLink, *, keep: bool = False) -> None:
+    def _let_go(self, link: TuiLink) -> None:
         if self._secret is not None:
             self._host.hooks.detach(self._secret)
             self._secret = None
-        if not keep:
-            link.close()
+        link.close()
 
     async def _end_process(self) -> None:
         """End the process that is held, or the one tmux knows of; its tmux session stays."""
@@ -410,7 +414,7 @@ class TuiBackend:
             self._hold_up(link, turn, "the terminal is busy with something else")
             return
         assert self._editor is not None
-        box = await self._editor.put(text, self._left)
+        box = await self._editor.put(text, (text, *self._left))
         if box is None:
             # A person's Ctrl-Z stops it, and there is no shell to go on from.
             link.process.send(signal.SIGCONT)
@@ -434,7 +438,7 @@ class TuiBackend:
     async def _enter(self, link: TuiLink, turn: TurnId, text: str, *, command: bool) -> None:
         self._left = (text, as_acknowledged(text), *self._left[:2])
         reader = link.reader
-        record = {"turn": turn, "generation": link.generation, "at": time.time()}
+        record = {"turn": turn, "generation": link.generation, "text": text, "command": command}
         await asyncio.to_thread(self._record, record)
         reader.expect(turn, text if command else as_acknowledged(text), command=command)
         link.armed, link.blocked = (None if command else text), None
@@ -572,6 +576,7 @@ class TuiBackend:
         new = file.with_suffix(".new")
         new.write_bytes(orjson.dumps(record))
         new.replace(file)
+        (self._folder / "left.json").write_bytes(orjson.dumps(self._left))
 
     def _recorded(self) -> dict[str, Any] | None:
         try:
@@ -579,6 +584,16 @@ class TuiBackend:
         except (OSError, orjson.JSONDecodeError):
             return None
         return record if isinstance(record, dict) else None
+
+    def _take_up(self, reader: TuiReader, generation: int) -> None:
+        """What an earlier bridge typed: it may stand in the box, or be acknowledged by what is read now."""
+        with contextlib.suppress(OSError, orjson.JSONDecodeError, TypeError):
+            self._left = tuple(orjson.loads((self._folder / "left.json").read_bytes()))
+        record = self._recorded() or {}
+        if record.get("generation") == generation and isinstance(text := record.get("text"), str):
+            command = bool(record.get("command"))
+            said = text if command else as_acknowledged(text)
+            reader.expect(TurnId(str(record.get("turn"))), said, command=command)
 
     async def _forget(self) -> None:
         await asyncio.to_thread((self._folder / "entered.json").unlink, missing_ok=True)
@@ -616,6 +631,8 @@ class TuiBackend:
                 decision["interrupt"] = True
         said = {"hookSpecificOutput": {"hookEventName": "PermissionRequest", "decision": decision}}
         link = self._running()
+        # After the bridge was away the hook that waits for the answer has to find it first.
+        await link.until(lambda: link.reader.asks(request), ASK_S)
         if not link.answer(request, said):
             link.emit([AnswerMoot(request)], "terminal")
             raise BackendError("it can be answered in the terminal only, or was")

@@ -13,18 +13,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import orjson
 import structlog
 
 from bridge.sessions.backends.base import Batch, Checkpoint, Sink
 from bridge.sessions.backends.process import Process
 from bridge.sessions.backends.status import StatusFiles, read_status
-from bridge.sessions.backends.tail import FileWatch, Tail
+from bridge.sessions.backends.tail import CHUNK, FileWatch, Tail
 from bridge.sessions.claude.tui import TuiReader
 from bridge.signals import AnswerMoot, LivenessLost, ProcessReady, Signal, TurnEnded
 
 log = structlog.get_logger(__name__)
 
 TICK_S = 0.1
+DOUBT_S = 5.0
+"""After an adoption a script may ask what was answered while no bridge ran; it tries twice a second."""
 READY_S = 1.5
 """From `SessionStart` to a box that takes keys, where there is no status file to tell."""
 BLOCKED: dict[str, Any] = {
@@ -45,6 +48,8 @@ class TuiLink:
         watch: FileWatch,
         statuses: StatusFiles,
         reader: TuiReader,
+        *,
+        adopted: bool = False,
     ) -> None:
         """Raises `OSError` where the status files cannot be watched."""
         self.generation = generation
@@ -68,6 +73,10 @@ class TuiLink:
         self._at_odds = False
         self._closed = False
         self._changed = asyncio.Event()
+        self._adopted = self._reading = adopted
+        """Something happened before this bridge looked; it is still being read."""
+        if adopted:
+            reader.doubt(_now() + DOUBT_S)
         self._unfollow = statuses.follow(config_dir, process.pid, self._look_at_status)
 
     # --- its life ---------------------------------------------------------------------------------------
@@ -75,8 +84,13 @@ class TuiLink:
     def open(self) -> None:
         """Read what there is."""
         self.process.when_gone(self._process_gone)
-        self._find()
+        said = read_status(self._config_dir, self.process.pid) or {}
+        if said.get("sessionId") not in (None, self.reader.conversation):
+            self.read_out()  # nobody was here when a person began another conversation
         self._look_at_status()
+        self._find()
+        if self._tail is None:
+            self._read_up()
 
     def close(self) -> None:
         """Nothing is said any more. The process is left as it is."""
@@ -128,7 +142,8 @@ class TuiLink:
         with contextlib.suppress(OSError), path.open("rb") as file:
             file.seek(self.reader.offset)
             # Its last line may be half of one.
-            self._take(file.read())
+            while data := file.read(CHUNK):
+                self._take(data)
 
     # --- what comes in ------------------------------------------------------------------------------------
 
@@ -201,10 +216,12 @@ class TuiLink:
             self._tail.close()
             self._tail = None
         self._path = None
+        since = self.reader.read_at if self._reading else None
         out = self.reader.switched(conversation)
-        if (path := self._look_for()) is not None:
-            # What stands there already is of another time.
-            self.reader.begin_at(path.stat().st_size)
+        with contextlib.suppress(OSError):
+            if (path := self._look_for()) is not None:
+                # What stands there already is of another time, but for what came while no bridge ran.
+                self.reader.begin_at(path.stat().st_size if since is None else offset_at(path, since))
         return out
 
     def _take(self, data: bytes) -> None:
@@ -231,10 +248,12 @@ class TuiLink:
             self._sink(Batch(self.generation, tuple(signals), None, source))
 
     def place(self) -> Checkpoint:
-        at = datetime.now(UTC).isoformat()
+        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return {**self.reader.export(), "generation": self.generation, "at": at}
 
     def _perhaps_ready(self, now: float) -> None:
+        if self._reading:
+            return
         status = self.reader.status_now
         late = status is None and self._begun_at is not None and now - self._begun_at > READY_S
         if status is not None or late:
@@ -256,7 +275,14 @@ class TuiLink:
         except OSError:
             return
         self._path = path
-        self._tail.when_caught_up(self._changed.set)
+        self._tail.when_caught_up(self._read_up)
+
+    def _read_up(self) -> None:
+        """All that was written before is taken in."""
+        self._reading = False
+        if not self.ready and not self._closed:
+            self._perhaps_ready(_now())
+        self._changed.set()
 
     def _look_for(self) -> Path | None:
         return transcript_path(self._config_dir, self.reader.conversation)
@@ -265,6 +291,18 @@ class TuiLink:
 def transcript_path(config_dir: Path, conversation: str) -> Path | None:
     """A conversation's file lies under its folder's name, which only the CLI knows how to make."""
     return next(config_dir.glob(f"projects/*/{conversation}.jsonl"), None)
+
+
+def offset_at(path: Path, since: str) -> int:
+    """Where what was written after this moment begins; lines carry their times in ISO 8601, in UTC."""
+    offset = 0
+    with path.open("rb") as file:
+        for line in file:
+            with contextlib.suppress(orjson.JSONDecodeError, AttributeError, TypeError):
+                if str(orjson.loads(line).get("timestamp") or "") > since:
+                    break
+            offset += len(line)
+    return offset
 
 
 def _now() -> float:

@@ -119,6 +119,8 @@ class TuiReader:
         self.conversation: str = state.get("conversation", conversation)
         self.offset: int = state.get("offset", 0)
         """Bytes of the transcript of `conversation` that have been taken in."""
+        self.read_at: str | None = state.get("at")
+        """When the bridge that left this `export` had read so far."""
         self.status_now: Status | None = None
         self.acknowledged: str | None = None
         """The prompt that `UserPromptSubmit` told of last."""
@@ -133,6 +135,7 @@ class TuiReader:
         self._count = 0
         self._later: list[Json] = []
         self._asks: dict[str, _Ask] = {}
+        self._doubt_until = 0.0
         self._model: str | None = None
         self._mode: str | None = None
         self._busy_since: float | None = None
@@ -181,6 +184,10 @@ class TuiReader:
             return []
         self._asks[request] = _Ask(event, now)
         return self._open_asks(now)
+
+    def doubt(self, until: float) -> None:
+        """Questions that are asked before then may be long answered, unless the status says that it waits."""
+        self._doubt_until = until
 
     def asks(self, request: str) -> bool:
         return request in self._asks
@@ -290,10 +297,13 @@ class TuiReader:
 
     def switched(self, conversation: str) -> list[Signal]:
         """Another conversation goes on in this process: its transcript is read from where it stands."""
+        out: list[Signal] = []
+        if self._turn is not None and not self._turn.command:
+            out += self._over(self._how(self._turn), 0.0)  # its end will not be read any more
         self.conversation = conversation
         self.offset = self._resume_at = 0
         self._rest = b""
-        return [ConversationNamed(conversation)]
+        return [*out, ConversationNamed(conversation)]
 
     def begin_at(self, offset: int) -> None:
         """What stands in the transcript before this is of another time."""
@@ -548,8 +558,14 @@ class TuiReader:
     def _open_asks(self, now: float) -> list[Signal]:
         out: list[Signal] = []
         turn = self._turn
-        for request, ask in self._asks.items():
-            if ask.opened or turn is None:
+        for request, ask in list(self._asks.items()):
+            if ask.opened:
+                continue
+            if self.status_now in ("idle", "busy") and (turn is None or ask.since < self._doubt_until):
+                if now - ask.since > GRACE_S:
+                    out += self._moot(request, "withdrawn")  # no dialog is open
+                continue
+            if turn is None:
                 continue
             key = _key(ask.event.get("tool_name"), ask.event.get("tool_input"))
             taken = {a.call for a in self._asks.values()}

@@ -1,0 +1,365 @@
+"""The real TUI is killed, left alone, found again, stopped, started, with prompts on their way."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.commands import AnswerRequest, RestartSession, StopSession
+from bridge.events import DeltaAdded, RequestOpened, ToolBlock, TurnFinished
+from bridge.sessions.backends import tui
+from bridge.sessions.backends.editor import Editor
+from bridge.sessions.backends.tui import TuiBackend
+from tests.fakes.simulator import RunningSimulator
+from tests.fakes.tui_rig import TuiRig, sim
+
+pytestmark = pytest.mark.real
+
+WORDS = "slow " + sim(words=400, gap_ms=10)
+
+
+@pytest.fixture
+async def rig(tmp_path: Path, simulator: RunningSimulator, claude_path: Path) -> AsyncIterator[TuiRig]:
+    rig = TuiRig(tmp_path / "rig", simulator, claude_path)
+    yield rig
+    await rig.close()
+
+
+def words(count: int) -> str:
+    return "".join(f"w{n} \n" if n % 10 == 9 else f"w{n} " for n in range(count)).rstrip()
+
+
+async def works(rig: TuiRig, word: str = "after") -> None:
+    turn = await rig.ask(f"{word} " + sim(text="Well."))
+    assert (turn.status, turn.text) == ("completed", "Well.")
+    assert rig.typed(f"{word} Please") == 1
+
+
+def tmux_session(rig: TuiRig) -> str:
+    return rig.run_tmux("display-message", "-p", "-t", "=claude_demo:", "#{session_id} #{session_created}")
+
+
+# --- the CLI dies -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_cli_that_dies_while_idle_is_started_again_where_people_are_attached(
+    rig: TuiRig, number: signal.Signals
+) -> None:
+    """In the same tmux session, with the conversation."""
+    async with rig.bridge():
+        await rig.start()
+        await works(rig, "before")
+        place, conversation = tmux_session(rig), rig.session.conversation
+        rig.kill(number)
+        await rig.until(lambda: rig.session.restarts == 1)
+        await rig.until_state("idle")
+        await works(rig)
+        assert rig.typed("before Please") == 1  # the model is told of it again
+        assert (tmux_session(rig), rig.session.conversation) == (place, conversation)
+        assert len(await rig.turns()) == 2
+
+
+async def test_a_cli_that_dies_in_the_middle_of_a_turn(rig: TuiRig) -> None:
+    """Nobody can tell how far it came: what came of it is kept, and it is not typed again."""
+    async with rig.bridge():
+        await rig.start()
+        turn = await rig.submit(WORDS)
+        await rig.event(DeltaAdded, count=4)
+        rig.kill(signal.SIGKILL)
+        ended = await rig.finished(turn)
+        assert ended.status == "unknown"
+        assert ended.error is not None
+        assert ended.error.code == "process_died"
+        assert len(ended.text) > 20
+        assert words(400).startswith(ended.text)
+        await rig.until_state("idle")
+        await works(rig)
+        assert rig.typed("slow Please") <= 1
+        assert [t.status for t in await rig.turns()] == ["unknown", "completed"]
+
+
+async def test_a_cli_that_dies_too_often_is_left_alone(rig: TuiRig) -> None:
+    """The reason is there, and a restart by hand begins afresh."""
+    rig.limits = {"restart_limit": 1}
+    async with rig.bridge():
+        await rig.start()
+        for _ in range(2):
+            await rig.until_state("idle")
+            rig.kill(signal.SIGKILL)
+            await rig.until(lambda: rig.session.state != "idle")
+        session = await rig.until_state("failed")
+        assert session.reason is not None
+        assert "signal 9" in session.reason
+        await rig.call(RestartSession())
+        await rig.until_state("idle")
+        await works(rig)
+
+
+# --- a prompt is on its way ---------------------------------------------------------------------------
+
+STEPS = ("before the order", "with the order out", "with the text in the box", "before Enter", "after Enter")
+
+
+def freeze(monkeypatch: pytest.MonkeyPatch, step: str) -> asyncio.Event:
+    """Whoever comes to this step stays there; says when."""
+    reached = asyncio.Event()
+
+    async def stay(*args: Any, **more: Any) -> Any:
+        reached.set()
+        await asyncio.Event().wait()
+
+    real_order, real_record = Editor._order, TuiBackend._record
+
+    async def order(self: Editor, *args: Any) -> Any:
+        box = await real_order(self, *args)
+        return box if "put" not in str(args) else await stay()
+
+    def record(self: TuiBackend, *args: Any) -> None:
+        real_record(self, *args)
+        reached.set()
+
+    match step:
+        case "before the order":
+            monkeypatch.setattr(Editor, "put", stay)
+        case "with the order out":
+            monkeypatch.setattr(Editor, "_answered", stay)
+        case "with the text in the box":
+            monkeypatch.setattr(TuiBackend, "_enter", stay)
+        case "before Enter":
+            monkeypatch.setattr(TuiBackend, "_record", record)
+            monkeypatch.setattr(tui, "ENTER_AFTER_S", 1e6)
+        case "after Enter":
+            monkeypatch.setattr(TuiBackend, "_acknowledged", stay)
+    # What is killed takes nothing back.
+    monkeypatch.setattr(Editor, "_withdraw", lambda self: True)
+    return reached
+
+
+@pytest.mark.parametrize(
+    ("step", "dies"),
+    [*((step, "bridge") for step in STEPS), *((step, "claude") for step in STEPS[2:])],
+)
+async def test_a_prompt_on_its_way_is_typed_once_or_its_fate_is_unknown(
+    rig: TuiRig, monkeypatch: pytest.MonkeyPatch, step: str, dies: str
+) -> None:
+    prompt = "cut " + sim(text="Said.")
+    async with rig.bridge():
+        await rig.start()
+        with monkeypatch.context() as patch:
+            reached = freeze(patch, step)
+            if step == "after Enter":
+                rig.hooks.spoil = lambda: "lost"
+            turn = await rig.submit(prompt)
+            await asyncio.wait_for(reached.wait(), 60)
+            if dies == "claude":
+                rig.kill(signal.SIGKILL)
+                await rig.until(lambda: rig.session.state == "restarting")
+        if dies == "claude":
+            rig.hooks.spoil = lambda: None
+            await judge(rig, turn, step)
+    if dies == "bridge":
+        await asyncio.sleep(0.5)  # no bridge starts faster than the editor opens for a key of the last one
+        async with rig.bridge():
+            await judge(rig, turn, step)
+
+
+async def judge(rig: TuiRig, turn: str, step: str) -> None:
+    ended = await rig.finished(turn)
+    if step in ("before the order", "with the order out", "with the text in the box"):
+        assert ended.status == "completed"  # it was not entered: nothing is uncertain
+    assert ended.status in ("completed", "unknown")
+    await works(rig)
+    assert rig.typed("cut Please") <= 1
+    told = [t for t in await rig.turns() if t.prompt.startswith("cut")]
+    assert len(told) == 1
+    assert ended.status == "unknown" or told[0].text == "Said."
+
+
+# --- the bridge goes away and comes again -------------------------------------------------------------
+
+
+async def test_a_turn_that_goes_on_while_no_bridge_runs(rig: TuiRig) -> None:
+    """All of it is there in the end, once, under the numbers it had."""
+    async with rig.bridge():
+        await rig.start()
+        turn = await rig.submit(WORDS)
+        await rig.event(DeltaAdded, count=3)
+        pid = rig.pid
+    async with rig.bridge():
+        ended = await rig.finished(turn)
+        assert (ended.status, ended.text) == ("completed", words(400))
+        assert [b.block for b in ended.blocks] == [0]
+        assert rig.pid == pid
+        await works(rig)
+        assert rig.typed("slow Please") == 1
+        assert len(await rig.turns()) == 2
+
+
+async def test_what_ends_while_no_bridge_runs_is_told_with_what_was_typed_by_hand(rig: TuiRig) -> None:
+    """The turn's end, its tool's result, a turn of a person's: each once, in order."""
+    async with rig.bridge():
+        await rig.start(allowed_tools=["Bash(sleep *)"])
+        await works(rig, "before")
+        turn = await rig.submit("tool " + sim(text="Slept.", tools=[["Bash", {"command": "sleep 1.5"}]]))
+        await rig.until_shown("Running")
+    await rig.until_shown("● Slept.")
+    await asyncio.sleep(0.3)
+    await rig.write("hands " + sim(text="By hand."))
+    await asyncio.sleep(0.3)
+    await rig.press("Enter")
+    await rig.until_shown("● By hand.")
+    async with rig.bridge():
+        ended = await rig.finished(turn)
+        assert (ended.status, ended.text) == ("completed", "Slept.")
+        assert isinstance(ended.blocks[0], ToolBlock)
+        await rig.until(lambda: len(rig.all(TurnFinished)) == 3)
+        await works(rig)
+        turns = await rig.turns()
+        assert [(t.source, t.status, t.text) for t in turns] == [
+            ("client", "completed", "Well."),
+            ("client", "completed", "Slept."),
+            ("terminal", "completed", "By hand."),
+            ("client", "completed", "Well."),
+        ]
+
+
+async def test_an_idle_session_is_found_as_it_was(rig: TuiRig) -> None:
+    """No turn comes of what was told before."""
+    async with rig.bridge():
+        await rig.start()
+        await works(rig, "before")
+    async with rig.bridge():
+        await rig.until_state("idle")
+        await works(rig)
+        assert len(await rig.turns()) == 2
+
+
+async def test_an_escape_before_the_first_word_while_no_bridge_runs(rig: TuiRig) -> None:
+    """Only the status tells of it."""
+    async with rig.bridge():
+        await rig.start()
+        turn = await rig.submit("early " + sim(text="Never said.", first_ms=60_000))
+        await rig.until_state("busy")
+        await rig.until_shown("esc to interrupt")
+    await rig.press("Escape")
+    await rig.until_shown("❯ early")
+    await asyncio.sleep(0.5)
+    async with rig.bridge():
+        assert (await rig.finished(turn)).status in ("interrupted", "unknown")
+        await works(rig)
+
+
+@pytest.mark.parametrize("meanwhile", ["nothing", "answered by key"])
+async def test_a_question_that_is_open_while_the_bridge_is_away(rig: TuiRig, meanwhile: str) -> None:
+    """It is asked again, and answered; where a person did so meanwhile, it is closed."""
+    async with rig.bridge():
+        await rig.start()
+        turn = await rig.submit("ask " + sim(text="Done.", tools=[["Bash", {"command": "touch made"}]]))
+        opened = await rig.event(RequestOpened)
+        await rig.until_shown("Do you want to proceed?")
+    if meanwhile == "answered by key":
+        await asyncio.sleep(0.3)
+        await rig.press("1")
+        await rig.until_shown("● Done.")
+    async with rig.bridge():
+        if meanwhile == "nothing":
+            await rig.until_state("waiting")
+            await rig.call(AnswerRequest(request=opened.request.id, decision="allow"))
+        ended = await rig.finished(turn)
+        assert (ended.status, ended.text) == ("completed", "Done.")
+        assert (rig.cwd / "made").exists()
+        await works(rig)
+        assert not rig.actor.core.requests
+        assert len(rig.all(RequestOpened)) == 1
+
+
+async def test_a_conversation_that_was_cleared_while_the_bridge_was_away(rig: TuiRig) -> None:
+    """What was said in the new one meanwhile is told, and nothing of the old one again."""
+    async with rig.bridge():
+        await rig.start()
+        await works(rig, "before")
+        before = rig.session.conversation
+    await rig.write("/clear")
+    await asyncio.sleep(0.5)
+    await rig.press("Enter")
+    await rig.until_shown("/clear")
+    await asyncio.sleep(1)
+    await rig.write("hands " + sim(text="By hand."))
+    await asyncio.sleep(0.3)
+    await rig.press("Enter")
+    await rig.until_shown("● By hand.")
+    async with rig.bridge():
+        await rig.until(lambda: rig.session.conversation != before)
+        await works(rig)
+        told = [(t.source, t.text) for t in await rig.turns()]
+        assert told == [("client", "Well."), ("terminal", "By hand."), ("client", "Well.")]
+
+
+# --- stopped, and not started -------------------------------------------------------------------------
+
+
+async def test_stopped_and_started_the_conversation_goes_on(rig: TuiRig) -> None:
+    async with rig.bridge():
+        await rig.start()
+        await works(rig, "before")
+        conversation = rig.session.conversation
+        await rig.call(StopSession())
+        assert rig.session.state == "stopped"
+        await rig.start()
+        await works(rig)
+        assert rig.typed("before Please") == 1
+        assert rig.session.conversation == conversation
+        assert len(await rig.turns()) == 2
+
+
+async def test_a_cli_that_does_not_start_says_why(rig: TuiRig, tmp_path: Path) -> None:
+    """What it wrote to its screen is the reason."""
+    broken = tmp_path / "claude"
+    broken.write_text("#!/bin/sh\necho 'the flux is out of order'\nexit 7\n")
+    broken.chmod(0o755)
+    rig.claude = rig.claude.model_copy(update={"path": broken})
+    rig.limits = {"restart_limit": 1}
+    async with rig.bridge():
+        starting = asyncio.create_task(rig.start())
+        await rig.until(lambda: bool(rig.registry.sessions()))
+        session = await rig.until_state("failed")
+        starting.cancel()
+        assert session.reason is not None
+        assert "status 7" in session.reason
+        assert "the flux is out of order" in session.reason
+
+
+async def test_a_cli_that_somebody_stopped_by_ctrl_z_goes_on(rig: TuiRig) -> None:
+    """There is no shell to say fg to: the next prompt wakes it."""
+    async with rig.bridge():
+        await rig.start()
+        await works(rig, "before")
+        await rig.press("C-z")
+        await rig.until_shown("is suspended")
+        await works(rig)
+
+
+async def test_a_dialog_at_the_start_is_for_a_person_to_answer(rig: TuiRig) -> None:
+    """The CLI is left alone with it, and the session says so; answered, it is ready."""
+    rig.claude = rig.claude.model_copy(update={"start_timeout_s": 1.5})
+    async with rig.bridge():
+        settings = rig.cwd / ".claude"
+        settings.mkdir()
+        (settings / "settings.json").write_text("{ broken")
+        starting = asyncio.create_task(rig.start())
+        await rig.until(lambda: bool(rig.registry.sessions()) and rig.session.state == "unknown")
+        assert rig.session.reason is not None
+        assert "attach" in rig.session.reason
+        pid, attach = rig.pid, rig.session.attach
+        assert attach is not None
+        turn = await rig.submit("waits " + sim(text="At last."))
+        await rig.press("Enter")
+        await starting
+        assert rig.pid == pid
+        assert (await rig.finished(turn)).text == "At last."
