@@ -55,7 +55,10 @@ from bridge.signals import (
     LivenessLost,
     ProcessExited,
     ProcessReady,
+    PromptHeld,
+    PromptLost,
     PromptSeen,
+    PromptsWelcome,
     PromptTyped,
     TextArrived,
     ToolAnswered,
@@ -388,6 +391,128 @@ def test_a_turn_that_nobody_submitted_is_a_turn() -> None:
     assert (started.prompt, started.source, started.author) == ("by hand", "terminal", None)
     [finished] = of(TurnFinished, core.observe(ENDED, 4.0))
     assert finished.turn == started.turn
+
+
+def test_a_prompt_that_is_held_up_waits_in_front_and_says_why() -> None:
+    """It is queued again, not running; the session is idle, and nothing behind it overtakes it."""
+    core = ready()
+    submit(core, "t1")
+    submit(core, "t2")
+    out = core.observe(PromptHeld(TurnId("t1"), "a draft"), 3.0)
+    [queued] = of(TurnQueued, out)
+    assert (queued.turn, queued.reason, queued.position) == ("t1", "a draft", 0)
+    assert [o.phase for o in of(TurnAdvanced, out)] == ["queued"]
+    assert (core.state, core.open, core.session().turns) == ("idle", None, 0)
+    assert [(t.id, t.status, t.reason) for t in core.queue] == [
+        ("t1", "queued", "a draft"),
+        ("t2", "queued", None),
+    ]
+    assert not of(SendPrompt, submit(core, "t3")[1])
+
+
+@pytest.mark.parametrize("welcome", [PromptsWelcome(), ProcessReady()])
+def test_a_held_prompt_is_tried_again_when_prompts_are_welcome(welcome: Any) -> None:
+    core = ready()
+    submit(core, "t1")
+    core.observe(PromptHeld(TurnId("t1"), "a draft"), 3.0)
+    out = core.observe(welcome, 4.0)
+    assert of(SendPrompt, out) == [SendPrompt(TurnId("t1"), "hi")]
+    assert core.open is not None
+    assert core.open.view().reason is None
+    assert core.observe(PromptsWelcome(), 5.0) == []
+
+
+def test_a_held_prompt_is_tried_again_when_a_persons_turn_has_ended() -> None:
+    core = ready()
+    submit(core, "t1")
+    core.observe(PromptHeld(TurnId("t1"), "a draft"), 3.0)
+    core.observe(PromptTyped("by hand"), 4.0)
+    assert of(SendPrompt, core.observe(ENDED, 5.0)) == [SendPrompt(TurnId("t1"), "hi")]
+
+
+@pytest.mark.parametrize("late", [PromptHeld(TurnId("t0"), "x"), PromptLost(TurnId("t0"), "x")])
+def test_what_became_of_another_prompt_changes_nothing(late: Any) -> None:
+    core = ready()
+    submit(core, "t1")
+    assert core.observe(late, 3.0) == []
+    assert core.state == "busy"
+
+
+def test_a_prompt_that_the_model_answers_is_not_held_up() -> None:
+    core = ready()
+    submit(core, "t1")
+    core.observe(UpstreamActive(), 3.0)
+    assert core.observe(PromptHeld(TurnId("t1"), "a draft"), 4.0) == []
+
+
+def test_a_held_prompt_can_be_cancelled() -> None:
+    core = ready()
+    submit(core, "t1")
+    core.observe(PromptHeld(TurnId("t1"), "a draft"), 3.0)
+    [finished] = of(TurnFinished, core.cancel("t1", 4.0))
+    assert finished.status == "cancelled"
+    assert core.observe(PromptsWelcome(), 5.0) == []
+
+
+def test_a_lost_prompt_is_unknown_and_the_next_one_runs() -> None:
+    """It may run or not: it is never sent again, and says why."""
+    core = ready()
+    submit(core, "t1")
+    submit(core, "t2")
+    out = core.observe(PromptLost(TurnId("t1"), "never acknowledged"), 3.0)
+    [finished] = of(TurnFinished, out)
+    assert (finished.turn, finished.status) == ("t1", "unknown")
+    assert finished.error == TurnError("prompt_lost", "never acknowledged")
+    assert of(SendPrompt, out) == [SendPrompt(TurnId("t2"), "hi")]
+
+
+def test_a_persons_prompt_that_came_first_runs_first() -> None:
+    """Ours, which was being typed, waits behind it with a reason; then it is sent."""
+    core = ready()
+    submit(core, "t1")
+    out = core.observe(PromptTyped("by hand", first=True), 3.0)
+    [queued] = of(TurnQueued, out)
+    assert queued.turn == "t1"
+    assert queued.reason
+    [started] = of(TurnStarted, out)
+    assert (started.prompt, started.source) == ("by hand", "terminal")
+    assert of(SendPrompt, core.observe(ENDED, 4.0)) == [SendPrompt(TurnId("t1"), "hi")]
+
+
+def test_a_prompt_that_was_acknowledged_is_not_put_behind_one_that_is_read_again() -> None:
+    """A bridge that came back reads of the running turn as if somebody had typed it."""
+    core = ready()
+    submit(core, "t1")
+    core.observe(PromptSeen(TurnId("t1")), 3.0)
+    assert core.observe(PromptTyped("hi", first=True), 4.0) == []
+    assert core.open is not None
+    assert core.open.id == "t1"
+
+
+@pytest.mark.parametrize("outcome", ["allowed", "denied", "withdrawn"])
+def test_a_question_answered_in_the_terminal_says_how(outcome: Any) -> None:
+    """By nobody that a client could name."""
+    core = ready()
+    submit(core, "t1")
+    core.observe(AnswerNeeded(RequestId("r1"), "permission", "Bash", {}), 3.0)
+    out = core.observe(AnswerMoot(RequestId("r1"), outcome), 4.0)
+    assert of(RequestAnswered, out) == [RequestAnswered(RequestId("r1"), outcome, None)]
+    assert core.state == "busy"
+    assert core.observe(AnswerMoot(RequestId("r1"), "denied"), 5.0) == []
+
+
+def test_a_state_is_known_by_what_it_was_seen_by() -> None:
+    """Where the backend names its source; what changed nothing leaves the evidence as it was."""
+    core = ready()
+    submit(core, "t1")
+    core.observe(UpstreamActive(), 3.0, "hook:MessageDisplay")
+    assert core.session().evidence == Evidence("hook:MessageDisplay", 3.0)
+    core.observe(PromptSeen(TurnId("t1")), 4.0, "transcript")
+    assert core.session().evidence == Evidence("hook:MessageDisplay", 3.0)
+    out = core.observe(ENDED, 5.0, "hook:Stop")
+    [changed] = of(SessionChanged, out)
+    assert changed.session.evidence == Evidence("hook:Stop", 5.0)
+    assert core.session().evidence == Evidence("hook:Stop", 5.0)
 
 
 def test_usage_and_cost_of_turns_add_up() -> None:

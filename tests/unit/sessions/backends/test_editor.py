@@ -1,0 +1,151 @@
+"""The editor's side of the compare-and-set, with the real shim and a box that is a file."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bridge.sessions.backends import editor
+from bridge.sessions.backends.editor import Box, Editor
+from bridge.sessions.claude.editor_shim import SHIM
+
+
+class Terminal:
+    """An input box, and what Ctrl-G does in it; `deaf` where a dialog swallows the key."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "editor"
+        self.folder.mkdir()
+        self.box = folder / "box"
+        self.box.write_bytes(b"")
+        self.persons = folder / "ran"
+        self.shim = self.folder / "shim"
+        self.shim.write_text(SHIM)
+        self.keys: list[str] = []
+        self.deaf = False
+        self.editor = Editor(self.folder, self.press)
+
+    @property
+    def stands(self) -> str:
+        return self.box.read_bytes().decode()
+
+    async def press(self, *keys: str) -> None:
+        self.keys += keys
+        if "C-g" in keys and not self.deaf:
+            await self.ctrl_g()
+
+    async def ctrl_g(self) -> None:
+        """As the TUI does: what the editor made of the file counts where it ends well."""
+        before = self.box.read_bytes()
+        env = {"PATH": "/usr/bin:/bin", "BRIDGE_EDITOR": f"touch {self.persons}"}
+        command = ["/bin/sh", str(self.shim), str(self.box)]
+        done = await asyncio.to_thread(subprocess.run, command, env=env, check=False)
+        if done.returncode != 0:
+            self.box.write_bytes(before)
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    monkeypatch.setattr(editor, "ANSWER_S", 5.0)
+    return Terminal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["hello", "  two\n\tlines \n\n", "é 😀 \\", "'\"$(false)`%s\\n", "-e", "x" * 300_000, " "]
+)
+async def test_text_is_put_into_an_empty_box_as_it_is(terminal: Terminal, text: str) -> None:
+    assert await terminal.editor.put(text) == Box("", True)
+    assert terminal.stands == text
+    assert not terminal.persons.exists()
+
+
+async def test_a_shell_mode_is_left_before_anything_is_put(terminal: Terminal) -> None:
+    """It looks first, and presses Backspace only where the box is empty."""
+    await terminal.editor.put("ours")
+    assert terminal.keys == ["C-g", "BSpace", "C-g"]
+    terminal.keys.clear()
+    await terminal.editor.put("more", ["ours"])
+    assert terminal.keys == ["C-g", "C-g"]
+
+
+async def test_a_draft_stays_and_is_told(terminal: Terminal) -> None:
+    terminal.box.write_text("a person's dra")
+    assert await terminal.editor.put("ours", ["something else"]) == Box("a person's dra", False)
+    assert terminal.stands == "a person's dra"
+
+
+async def test_what_is_ours_is_replaced(terminal: Terminal) -> None:
+    terminal.box.write_text("ours of before")
+    assert await terminal.editor.put("ours", ["x", "ours of before"]) == Box("ours of before", True)
+    assert terminal.stands == "ours"
+
+
+async def test_looking_changes_nothing(terminal: Terminal) -> None:
+    terminal.box.write_text("a draft \n")
+    assert await terminal.editor.look() == "a draft \n"
+    assert terminal.stands == "a draft \n"
+
+
+async def test_a_key_that_is_not_taken_is_told_and_does_no_harm_when_it_comes(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order is taken back; the late key opens nothing, and the one after it is a person's."""
+    monkeypatch.setattr(editor, "ANSWER_S", 0.05)
+    terminal.deaf = True
+    assert await terminal.editor.put("ours") is None
+    await terminal.ctrl_g()
+    assert (terminal.stands, terminal.persons.exists()) == ("", False)
+    await terminal.ctrl_g()
+    assert terminal.persons.exists()
+
+
+async def test_a_key_long_after_is_a_persons(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(editor, "ANSWER_S", 0.05)
+    monkeypatch.setattr(editor, "LATE_S", 0.05)
+    terminal.deaf = True
+    assert await terminal.editor.look() is None
+    while (terminal.folder / "withdrawn").exists():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    await terminal.ctrl_g()
+    assert terminal.persons.exists()
+
+
+async def test_an_order_that_is_taken_at_the_last_moment_counts(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(editor, "ANSWER_S", 0.2)
+    taken = terminal.folder / "taken"
+
+    async def slow(*keys: str) -> None:
+        (terminal.folder / "order").rename(taken)
+        (taken / "found").write_text("a draft")
+        asyncio.get_running_loop().call_later(0.3, taken.rename, terminal.folder / "done")
+
+    assert await Editor(terminal.folder, slow).look() == "a draft"
+
+
+async def test_who_gives_up_waiting_takes_the_order_back(terminal: Terminal) -> None:
+    terminal.deaf = True
+    putting = asyncio.create_task(terminal.editor.put("ours"))
+    while not (terminal.folder / "order").exists():  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+    putting.cancel()
+    await asyncio.gather(putting, return_exceptions=True)
+    await terminal.ctrl_g()
+    assert (terminal.stands, terminal.persons.exists()) == ("", False)
+
+
+async def test_one_order_at_a_time(terminal: Terminal) -> None:
+    boxes = await asyncio.gather(*(terminal.editor.put(f"p{n}") for n in range(4)))
+    assert [box.placed for box in boxes if box] == [True, False, False, False]
+    assert terminal.stands == "p0"
+
+
+async def test_without_an_order_a_persons_own_editor_opens(terminal: Terminal) -> None:
+    terminal.box.write_text("a draft")
+    await terminal.ctrl_g()
+    assert terminal.persons.exists()
+    assert terminal.stands == "a draft"
