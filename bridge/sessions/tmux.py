@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -115,6 +116,10 @@ class Pane:
     def exit_code(self) -> int | None:
         """As `subprocess` has it: negative for a signal."""
         return -self.signal if self.signal else self.status
+
+
+HELD, HOLD_S = "claude-bridge", 0.5
+"""A table of keys in which every key waits: longer than an editor is open that only copies a file."""
 
 
 class Tmux:
@@ -233,6 +238,41 @@ class Tmux:
         if not said or not said[0].isdigit():
             raise _no_session(session)
         return said[0]
+
+    async def hold(self, session: str) -> list[str]:
+        """Have the first key of each person who is attached wait for half a second, and what they press
+        next behind it: the TUI loses keys while it opens an editor. Returns what `release` is to be given.
+
+        It waits in tmux, and goes on from there whatever becomes of the bridge. Raises `TmuxError`.
+        """
+        said = await self._ask(
+            ("list-clients", "-t", f"={session}", "-F", "#{client_control_mode} #{client_name}")
+        )
+        people = [name for control, _, name in (line.partition(" ") for line in said or []) if control != "1"]
+        if people:
+            await self._ask(
+                ("bind-key", "-T", HELD, "Any", f"run-shell 'sleep {HOLD_S}' ; send-keys"),
+                ("bind-key", "-T", HELD, "C-b", "switch-client -T prefix"),
+                *(("switch-client", "-c", name, "-T", HELD) for name in people),
+            )
+        return people
+
+    async def release(self, people: Sequence[str]) -> None:
+        """Their next key does not wait. Raises `TmuxError`."""
+        if people:
+            await self._ask(*(("switch-client", "-c", name, "-T", "root") for name in people))
+
+    def still(self, session: str, activity: str) -> str:
+        """A line for a shell that is true if no person pressed a key since `activity` was told."""
+        place = self._env.get("TMUX_TMPDIR")
+        ask = shlex.join(
+            (
+                *(["env", f"TMUX_TMPDIR={place}"] if place else []),
+                *(shutil.which(self._binary) or self._binary, *self._command()[1:]),
+                *("display-message", "-p", "-t", f"={session}:", "#{session_activity}"),
+            )
+        )
+        return f'[ "$({ask})" = {activity} ]'
 
     async def press_if_still(self, session: str, activity: str, *keys: str) -> bool:
         """Press keys, named as tmux names them, unless a person pressed one since `activity` was told.

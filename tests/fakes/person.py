@@ -65,6 +65,19 @@ class Person:
         keys = {"Enter": "\r", "Escape": "\x1b", "C-u": "\x15", "C-g": "\x07", "BSpace": "\x7f"}
         os.write(self._master, keys[key].encode())
 
+    def choose(self, key: str, dialog: str | None) -> None:
+        """Press a dialog's key, and again as long as that stands there: in its first moment it hears none."""
+        end = time.monotonic() + WAIT_S
+        while True:
+            time.sleep(0.3)
+            self.press(key) if key == "Escape" else self.type(key)
+            again = time.monotonic() + 2
+            while time.monotonic() < again:
+                if dialog is None or dialog not in self.screen:
+                    return
+                time.sleep(0.05)
+            assert time.monotonic() < end, f"the dialog does not hear {key}:\n{self.screen}"
+
     @property
     def screen(self) -> str:
         return self._bridge.tmux("capture-pane", "-p", "-t", f"=claude_{self._name}:").stdout
@@ -88,10 +101,14 @@ class Person:
                 time.sleep(0.02)
         raise AssertionError(f"no editor opened; the screen shows:\n{self.screen}")
 
-    def until_box(self, text: str) -> None:
-        """Until just this stands there: what the bridge was about to send may, for a moment, stand there, too."""
-        seen: list[str] = []
-        self._until(lambda: seen.append(self.box()) or seen[-1] == text, f"{text!r} in the box, not {seen}")
+    def until_box(self, fits: Callable[[str], bool]) -> str:
+        """What stands there as soon as it fits: what the bridge was about to send may stand before it for
+        a moment."""
+        end = time.monotonic() + WAIT_S
+        while not fits(seen := self.box()):
+            assert time.monotonic() < end, f"{seen!r} stands in the box\n{self.screen}"
+            time.sleep(3)  # pressed once more, Ctrl-G would count as typing
+        return seen
 
     def until_bridge_types(self, over: Callable[[], bool]) -> bool:
         """Until the bridge begins to put something into the box: True; or until it is `over`: False."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +24,22 @@ LOOK_S = 0.004
 
 
 @dataclass(frozen=True, slots=True)
+class Still:
+    """For as long as no person types: `press` presses keys or says that it did not, `check` is a line for
+    a shell, which is true where none was pressed yet."""
+
+    press: Callable[..., Awaitable[bool]]
+    check: str
+
+
+@dataclass(frozen=True, slots=True)
 class Box:
-    """What stood in the box, and whether what was to be put there is there now."""
+    """What stood in the box, and whether what was to be put there is there now. `refused` where nobody
+    looked, because a person had begun to type."""
 
     found: str
     placed: bool
+    refused: bool = False
 
 
 class Editor:
@@ -39,30 +50,44 @@ class Editor:
         self._press = press
         self._alone = asyncio.Lock()
 
-    async def look(self) -> str | None:
+    async def look(self, still: Still | None = None) -> str | None:
         """What stands in the box; None where no editor opens."""
         async with self._alone:
-            box = await self._order(None, (), KEY)
-        return None if box is None else box.found
+            box = await self._order({}, still, KEY)
+        return None if box is None or box.refused else box.found
 
-    async def put(self, text: str, over: Iterable[str] = ()) -> Box | None:
+    async def put(self, text: str, over: Iterable[str] = (), still: Still | None = None) -> Box | None:
         """Put `text` there if the box is empty or holds one of `over`; None where no editor opens.
 
         Looks first: a person's `!` in front of an empty box would have a shell run the text, and only
-        where the box is empty may a Backspace take it away.
+        where the box is empty may a Backspace take it away. With `still`, nothing is put there where a
+        person began to type meanwhile.
         """
         over = tuple(over)
+        order = {f"expect-{n}": expected for n, expected in enumerate(over, 1)} | {"put": text}
         async with self._alone:
-            box = await self._order(None, (), KEY)
-            if box is None or (box.found and box.found not in over):
+            box = await self._order({}, still, KEY)
+            if box is None or box.refused or (box.found and box.found not in over):
                 return box
-            return await self._order(text, over, *(() if box.found else ("BSpace",)), KEY)
+            return await self._order(order, still, *(() if box.found else ("BSpace",)), KEY)
 
-    async def _order(self, text: str | None, over: tuple[str, ...], *keys: str) -> Box | None:
+    async def take(self, text: str, still: Still | None = None) -> Box | None:
+        """Take `text` away from the beginning of what stands there; `placed` where it stood there."""
+        async with self._alone:
+            return await self._order({"take": text}, still, KEY)
+
+    async def _order(self, order: Mapping[str, str], still: Still | None, *keys: str) -> Box | None:
+        if still is not None:
+            order = {**order, "still": still.check}
         try:
-            await asyncio.to_thread(self._lay, text, over)
+            await asyncio.to_thread(self._lay, order)
             try:
-                await self._press(*keys)
+                if still is None:
+                    await self._press(*keys)
+                elif not await still.press(*keys):
+                    await asyncio.to_thread(self._withdraw)
+                    (self._folder / "withdrawn").unlink(missing_ok=True)  # no key of ours is on its way
+                    return Box("", placed=False, refused=True)
                 if not await self._answered(ANSWER_S) and not await asyncio.to_thread(self._withdraw):
                     # Taken at the last moment.
                     await self._answered(ANSWER_S)
@@ -84,15 +109,13 @@ class Editor:
             await asyncio.sleep(LOOK_S)
         return True
 
-    def _lay(self, text: str | None, over: tuple[str, ...]) -> None:
+    def _lay(self, order: Mapping[str, str]) -> None:
         new = self._folder / "new"
         for old in (new, self._folder / "done", self._folder / "order"):
             shutil.rmtree(old, ignore_errors=True)
         new.mkdir(mode=0o700)
-        if text is not None:
-            (new / "put").write_bytes(text.encode())
-        for n, expected in enumerate(over, 1):
-            (new / f"expect-{n}").write_bytes(expected.encode())
+        for name, text in order.items():
+            (new / name).write_bytes(text.encode())
         (self._folder / "withdrawn").unlink(missing_ok=True)
         os.rename(new, self._folder / "order")
 

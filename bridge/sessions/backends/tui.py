@@ -28,7 +28,7 @@ from bridge.errors import BackendError, PromptRejected, TmuxError
 from bridge.events import RequestId, SessionName, TurnId
 from bridge.sessions.backends import ask_hook
 from bridge.sessions.backends.base import Answer, Batch, Checkpoint, Launch, Liveness, Sink
-from bridge.sessions.backends.editor import Editor
+from bridge.sessions.backends.editor import Editor, Still
 from bridge.sessions.backends.hooks import HookServer
 from bridge.sessions.backends.process import Process, end, end_stranger, reap
 from bridge.sessions.backends.status import StatusFiles
@@ -72,6 +72,8 @@ HOOK_S = 35.0
 """The CLI gives up a hook after 30 s, and has the status busy meanwhile."""
 IDLE_S = 5.0
 """A turn that has ended is followed by an idle status some 50 ms later."""
+GIVE_WAY_S = 0.3
+"""Between two attempts to take our text away from before a person's."""
 STILL_S = 1.5
 """A person who has pressed a key so recently is typing."""
 PROBE_S = (1.0, 2.0, 5.0, 10.0)
@@ -85,6 +87,7 @@ ASK_S = 2.0
 """The permission hook looks for the bridge twice a second."""
 SCREEN_LINES = 8
 """Of what the screen showed last: enough to see why a process ended. For people alone."""
+TYPING = "the terminal is busy, or somebody types there"
 DENIED = "A person refused this."
 """What Claude is told where nobody gave a reason."""
 
@@ -138,6 +141,8 @@ class TuiBackend:
         self._held = False
         self._deadline: float | None = None
         self._woken = asyncio.Event()
+        self._waiting: list[str] = []
+        """Terminals in which a person's next key waits."""
 
     @property
     def attach(self) -> str | None:
@@ -410,47 +415,107 @@ class TuiBackend:
         if record is not None and record.get("turn") == turn:
             await self._resolve(link, turn, text, record)
             return
-        if not await self._free(link):
-            self._hold_up(link, turn, "the terminal is busy with something else")
+        still = await self._still(link)
+        if still is None:
+            self._hold_up(link, turn, TYPING)
             return
         assert self._editor is not None
-        box = await self._editor.put(text, (text, *self._left))
-        if box is None:
-            # A person's Ctrl-Z stops it, and there is no shell to go on from.
-            link.process.send(signal.SIGCONT)
-            self._hold_up(link, turn, "the terminal does not take a prompt now; is a dialog open there?")
-        elif not box.placed:
-            self._hold_up(link, turn, "a draft stands in the terminal's input box")
-        elif link.reader.open:
-            await self._editor.put("", [text])  # somebody else's prompt runs first
-        else:
-            await self._enter(link, turn, text, command=command)
+        self._expect(link, turn, text, command=command)
+        try:
+            box = await self._editor.put(text, (text, *self._left), still)
+            if box is None:
+                # A person's Ctrl-Z stops it, and there is no shell to go on from.
+                link.process.send(signal.SIGCONT)
+                why = "the terminal does not take a prompt now; is a dialog open there?"
+                self._hold_up(link, turn, why)
+            elif not box.placed:
+                why = "a draft stands in the terminal's input box" if box.found else TYPING
+                self._hold_up(link, turn, why)
+            else:
+                await self._enter(link, turn, text, still, command=command)
+        finally:
+            self._unexpect(link)
+            await self._release()
 
     async def _free(self, link: TuiLink) -> bool:
         """Whether the box is there and nobody is typing into it."""
         reader = link.reader
         if not await link.until(lambda: not reader.open and reader.status_now in ("idle", None), IDLE_S):
             return False
+        return await self._quiet()
+
+    async def _quiet(self) -> bool:
         typed_at = await self._host.tmux.typed_at(self._session)
         # tmux counts whole seconds.
         return typed_at is None or time.time() - typed_at > STILL_S
 
-    async def _enter(self, link: TuiLink, turn: TurnId, text: str, *, command: bool) -> None:
+    async def _still(self, link: TuiLink, *, free: bool = True) -> Still | None:
+        """For typing while no person does; None where one may be typing now."""
+        tmux, session = self._host.tmux, self._session
+        activity = await tmux.activity(session)
+        if not (await self._free(link) if free else await self._quiet()):
+            return None
+
+        with contextlib.suppress(TmuxError):  # one has gone this moment
+            self._waiting = await tmux.hold(session)
+
+        async def press(*keys: str) -> bool:
+            return await tmux.press_if_still(session, activity, *keys)
+
+        return Still(press, tmux.still(session, activity))
+
+    async def _release(self) -> None:
+        """Whoever began to type meanwhile is heard behind what was done."""
+        people, self._waiting = self._waiting, []
+        if people:
+            await asyncio.sleep(ENTER_AFTER_S)  # the TUI takes the terminal back
+            with contextlib.suppress(TmuxError):
+                await self._host.tmux.release(people)
+
+    def _expect(self, link: TuiLink, turn: TurnId, text: str, *, command: bool) -> None:
+        """From before it stands in the box: a person's Enter would send it, too."""
+        link.reader.expect(turn, text if command else as_acknowledged(text), command=command)
+        link.armed, link.blocked = (None if command else text), None
+
+    def _unexpect(self, link: TuiLink) -> None:
+        link.armed = None
+        link.reader.forget()
+
+    async def _enter(self, link: TuiLink, turn: TurnId, text: str, still: Still, *, command: bool) -> None:
         self._left = (text, as_acknowledged(text), *self._left[:2])
-        reader = link.reader
         record = {"turn": turn, "generation": link.generation, "text": text, "command": command}
         await asyncio.to_thread(self._record, record)
-        reader.expect(turn, text if command else as_acknowledged(text), command=command)
-        link.armed, link.blocked = (None if command else text), None
-        try:
-            await asyncio.sleep(ENTER_AFTER_S)
-            await self._press("Enter")
-            await self._acknowledged(link, turn, text, command=command)
-        finally:
-            link.armed = None
-            reader.forget()
+        await asyncio.sleep(ENTER_AFTER_S)
+        if not link.reader.open and link.blocked is None and not await still.press("Enter"):
+            await self._give_way(link, turn, text)
+            return
+        await self._acknowledged(link, turn, text, still, command=command)
 
-    async def _acknowledged(self, link: TuiLink, turn: TurnId, text: str, *, command: bool) -> None:
+    async def _give_way(self, link: TuiLink, turn: TurnId, text: str) -> None:
+        """A person began to type behind our text: theirs stays in the box, ours goes."""
+        assert self._editor is not None
+        reader = link.reader
+        box = None
+        while not link.gone.done() and not reader.open:
+            # Until they pause: the TUI loses what is typed within some 5 ms of a Ctrl-G.
+            still = await self._still(link, free=False)
+            box = await self._editor.take(text, still) if still is not None else None
+            await self._release()
+            if box is not None and not box.refused and (box.placed or not box.found.startswith(text)):
+                break
+            await asyncio.sleep(GIVE_WAY_S)
+        if link.gone.done():
+            return
+        if box is not None and not box.placed:
+            # It is not there any more: they may have pressed Enter on just our text.
+            await link.until(lambda: reader.open or link.blocked is not None, ACK_S)
+        await self._forget()
+        if not reader.began_with(turn):
+            self._hold_up(link, turn, TYPING)
+
+    async def _acknowledged(
+        self, link: TuiLink, turn: TurnId, text: str, still: Still, *, command: bool
+    ) -> None:
         """Until it is, pressing Enter again only where our own text, and nothing else, is in the box."""
         assert self._editor is not None
         reader = link.reader
@@ -462,7 +527,7 @@ class TuiBackend:
             await link.until(told, ACK_S)
             if link.gone.done():
                 return  # the restart asks what became of it
-            if reader.open or link.blocked is not None:
+            if told():
                 break
             box = await self._editor.look()
             if told():
@@ -473,24 +538,18 @@ class TuiBackend:
                 link.emit([PromptSeen(turn), UpstreamActive(), ended], "keyboard")
                 await self._forget()
                 return
-            if box == "":
+            if box is not None and not box.startswith(text):
+                # Sent, or cleared by a person, who may have gone on typing.
                 await self._late(link, told)
                 break
-            if box == text:
-                await self._press("Enter")
-            elif box is not None:
-                link.blocked = box
-                break
+            if box is not None and (box != text or not await still.press("Enter")):
+                await self._give_way(link, turn, text)
+                return
+        if link.blocked is not None or (reader.open and not reader.began_with(turn)):
+            await self._give_way(link, turn, text)
+            return
         await self._forget()
         if reader.open:
-            if not reader.began_with(turn):
-                await self._editor.put("", [text])  # somebody else's came first
-            return
-        if link.blocked is not None:
-            # Theirs stays in the box, ours goes.
-            theirs = link.blocked.replace(text.rstrip(), "", 1).strip(" ")
-            await self._editor.put(theirs, [link.blocked])
-            self._hold_up(link, turn, "somebody typed in the terminal while the prompt was being sent")
             return
         why = "the terminal took the prompt, and Claude never acknowledged it"
         link.emit([PromptLost(turn, why)], "keyboard")
@@ -507,12 +566,15 @@ class TuiBackend:
         try:
             if record.get("generation") == link.generation and not reader.open:
                 assert self._editor is not None
-                if await self._editor.look() == text and not reader.open:
-                    await self._enter(link, turn, text, command=False)
+                still = await self._still(link)
+                if still is not None and await self._editor.look() == text and not reader.open:
+                    self._expect(link, turn, text, command=False)
+                    await self._enter(link, turn, text, still, command=False)
                     return
             await link.until(lambda: reader.open, ACK_S)
         finally:
-            reader.forget()
+            self._unexpect(link)
+            await self._release()
         await self._forget()
         if reader.open:
             # What runs was told of before this bridge could know whose it was.
@@ -539,7 +601,10 @@ class TuiBackend:
                 self._held = False  # its end is the next occasion
                 continue
             try:
-                if await self._free(link) and await editor.look() in ("", *self._left):
+                still = await self._still(link)
+                seen = await editor.look(still) if still is not None else None
+                await self._release()
+                if seen is not None and seen in ("", *self._left):
                     self._held = False
                     link.emit([PromptsWelcome()], "terminal")
             except (BackendError, TmuxError) as e:

@@ -10,7 +10,7 @@ by a shell, without a hook. So an order may be one to look only, with nothing to
 box, a Backspace right before the next Ctrl-G takes such a `!` away, and does nothing in any other empty box.
 
 An order is a folder that the bridge moves to `order`: `put`, if it is not to look only, and maybe `expect-1`,
-`expect-2` and so on.
+`expect-2` and so on; or `take`, which is taken away from the beginning of what stands there.
 The shim moves it to `taken`, writes `found` and, where it put the prompt there, `placed`, and moves it to
 `done`. What it is told by the environment: `BRIDGE_EDITOR`, the person's own editor, and `BRIDGE_EDITOR_FOR`,
 the process of the TUI. (Names that begin with `CLAUDE_BRIDGE_` are settings, and an unknown one is refused.)
@@ -33,13 +33,22 @@ order() {
     context=1
     sed "1,/$below/d" "$file" | sed '1{/^$/d;}' >"$here/taken/found" || return 1
   fi
-  if [ ! -e "$here/taken/put" ]; then return 0; fi
   place=
+  if [ -e "$here/taken/take" ]; then
+    size=$(($(wc -c <"$here/taken/take")))
+    if head -c "$size" "$here/taken/found" | cmp -s "$here/taken/take" -; then
+      tail -c "+$((size + 1))" "$here/taken/found" >"$here/taken/put" || return 1
+      place=1
+    fi
+  fi
+  # Kept as it is, the box also keeps what was typed before the TUI let go of the terminal.
+  if [ ! -e "$here/taken/put" ]; then return 1; fi
   if [ ! -s "$here/taken/found" ]; then place=1; fi
   for expected in "$here"/taken/expect-*; do
     if [ -z "$place" ] && cmp -s "$expected" "$here/taken/found"; then place=1; fi
   done
-  if [ -z "$place" ]; then return 0; fi
+  if [ -z "$place" ]; then return 1; fi
+  if [ -e "$here/taken/still" ] && ! /bin/sh "$here/taken/still"; then return 1; fi
   if [ -n "$context" ]; then
     { sed "/$below/q" "$here/taken/was" && echo && cat "$here/taken/put"; } >"$file" || return 1
   else
