@@ -107,8 +107,9 @@ async def test_a_key_long_after_is_a_persons(terminal: Terminal, monkeypatch: py
     monkeypatch.setattr(editor, "LATE_S", 0.05)
     terminal.deaf = True
     assert await terminal.editor.look() is None
-    while (terminal.folder / "withdrawn").exists():  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        while (terminal.folder / "withdrawn").exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     await terminal.ctrl_g()
     assert terminal.persons.exists()
 

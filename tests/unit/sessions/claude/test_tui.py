@@ -23,6 +23,7 @@ from bridge.events import (
     Block,
     Evidence,
     RequestAnswered,
+    RequestId,
     RequestOpened,
     SessionName,
     ToolBlock,
@@ -34,8 +35,11 @@ from bridge.sessions.core import SessionCore
 from bridge.sessions.effects import Output, TurnAdvanced
 from bridge.sessions.facts import Facts, Limits
 from bridge.signals import (
+    AnswerMoot,
+    AnswerNeeded,
     BlockDropped,
     BlockSettled,
+    ConversationNamed,
     ProcessReady,
     PromptSeen,
     PromptTyped,
@@ -404,6 +408,46 @@ def test_a_question_ends_with_its_turn_whatever_is_missing(case: str) -> None:
         session = played(case, without(*missing))
         assert not session.core.requests, missing
         assert [t[:3] for t in session.told] == [t[:3] for t in EXPECTED[case]], missing
+
+
+ASKED = {"tool_name": "Bash", "tool_input": {"command": "ls"}}
+
+
+def asking(status: str, *, doubt: bool) -> TuiReader:
+    """A turn runs, and a question about a call of it has come."""
+    reader = TuiReader("c")
+    if doubt:
+        reader.doubt(5.0)
+    reader.status({"status": status}, 0.0)
+    reader.hook({"hook_event_name": "UserPromptSubmit", "prompt": "x", "prompt_id": "p"}, 0.0)
+    assert not [s for s in reader.asked("r", ASKED, 0.0) if isinstance(s, AnswerNeeded)]
+    return reader
+
+
+def test_after_an_adoption_a_question_counts_only_where_the_status_waits() -> None:
+    """A hook that was left over asks what was answered while no bridge ran: it is let go."""
+    reader = asking("busy", doubt=True)
+    assert reader.tick(0.9) == []
+    assert reader.tick(1.1) == [AnswerMoot(RequestId("r"), "withdrawn")]
+    assert not reader.asks("r")
+    for said in (asking("waiting", doubt=True), asking("busy", doubt=False)):
+        assert [type(s) for s in said.tick(0.5)] == [AnswerNeeded]
+
+
+def test_a_question_without_a_turn_is_let_go() -> None:
+    reader = TuiReader("c")
+    reader.status({"status": "idle"}, 0.0)
+    assert reader.asked("r", ASKED, 0.0) == []
+    assert reader.tick(1.1) == [AnswerMoot(RequestId("r"), "withdrawn")]
+
+
+def test_a_turn_ends_where_the_conversation_is_left() -> None:
+    """Nothing more of it will be read."""
+    reader = TuiReader("c")
+    reader.hook({"hook_event_name": "UserPromptSubmit", "prompt": "x", "prompt_id": "p"}, 0.0)
+    said = reader.switched("d")
+    assert said == [TurnEnded("unknown", None), ConversationNamed("d")]
+    assert not reader.open
 
 
 # --- acknowledgement -------------------------------------------------------------------------------------
