@@ -120,7 +120,7 @@ class KeyboardRules:
         as_typed(text)
 
     def command(self, text: str) -> str:
-        return as_command(text)
+        return as_acknowledged(as_command(text))
 
 
 class TuiBackend:
@@ -310,9 +310,8 @@ class TuiBackend:
             return False
         host = self._host
         try:
-            link = TuiLink(
-                generation, process, config_dir, self._sink, host.watch, host.statuses, reader, adopted=adopted
-            )
+            followed = (host.watch, host.statuses)
+            link = TuiLink(generation, process, config_dir, self._sink, *followed, reader, adopted=adopted)
         except OSError as e:
             process.close()
             raise BackendError(f"the CLI's status cannot be watched: {e}") from e
@@ -474,7 +473,7 @@ class TuiBackend:
 
     def _expect(self, link: TuiLink, turn: TurnId, text: str, *, command: bool) -> None:
         """From before it stands in the box: a person's Enter would send it, too."""
-        link.reader.expect(turn, text if command else as_acknowledged(text), command=command)
+        link.reader.expect(turn, as_acknowledged(text), command=command)
         link.armed, link.blocked = (None if command else text), None
 
     def _unexpect(self, link: TuiLink) -> None:
@@ -657,8 +656,7 @@ class TuiBackend:
         record = self._recorded() or {}
         if record.get("generation") == generation and isinstance(text := record.get("text"), str):
             command = bool(record.get("command"))
-            said = text if command else as_acknowledged(text)
-            reader.expect(TurnId(str(record.get("turn"))), said, command=command)
+            reader.expect(TurnId(str(record.get("turn"))), as_acknowledged(text), command=command)
 
     async def _forget(self) -> None:
         await asyncio.to_thread((self._folder / "entered.json").unlink, missing_ok=True)

@@ -214,6 +214,10 @@ class TuiReader:
                 if prompt_id in self._ended:
                     return out  # late: the transcript has told of that turn, and of its end
                 self.acknowledged = text
+                if self._turn is not None and self._turn.command and self._turn.prompt == text:
+                    # A command that is a prompt of its own; the status file was quicker.
+                    self._turn.prompt_id, self._turn.command = prompt_id, False
+                    return out
                 return [*out, *self._begin(prompt_id, text, now)]
             case "MessageDisplay" | "Stop" | "StopFailure":
                 return [*out, *self._of_turn(event, now)]
@@ -358,7 +362,7 @@ class TuiReader:
             return self._prompt_read(str(prompt_id), _prompt_text(content), begin, now)
         turn = self._turn
         if isinstance(content, str):
-            return self._command_read(turn, content, begin)
+            return self._command_read(turn, content, prompt_id)
         if turn is None or not turn.in_transcript or not isinstance(content, list):
             return []
         out: list[Signal] = []
@@ -388,8 +392,8 @@ class TuiReader:
             out += self._of_turn(event, now)
         return out
 
-    def _command_read(self, turn: _Turn | None, content: str, begin: int) -> list[Signal]:
-        if turn is not None and turn.command:
+    def _command_read(self, turn: _Turn | None, content: str, prompt_id: object) -> list[Signal]:
+        if turn is not None and (turn.command or turn.prompt_id == prompt_id):
             turn.in_transcript = True
             if content.startswith("<local-command-stdout>"):
                 turn.output = _plain(content)
@@ -487,7 +491,7 @@ class TuiReader:
         if expected is None or expected.text != text:
             return [*out, PromptTyped(text, first=True)]
         self._expected = None
-        self._turn.ours, self._turn.command = expected.turn, expected.command
+        self._turn.ours, self._turn.command = expected.turn, expected.command and prompt_id is None
         # The request is on its way by now: it is never sent again.
         return [*out, PromptSeen(expected.turn), UpstreamActive()]
 

@@ -484,3 +484,25 @@ def test_a_status_that_stays_busy_without_a_turn_is_a_contradiction_until_it_is_
 def test_a_line_that_makes_no_sense_is_passed_by(broken: bytes) -> None:
     lines = [(t, m, [a[0].encode() + broken] if m == "transcript" else a) for t, m, a in recording("tools")]
     assert Session().play(lines) == EXPECTED["tools"]
+
+
+@pytest.mark.parametrize("status_first", [False, True])
+def test_a_command_that_is_a_prompt_of_its_own_is_one_turn(*, status_first: bool) -> None:
+    """`/init` and a person's own commands go to Claude, with every hook; which sign comes first is chance."""
+    reader = TuiReader("c")
+    reader.status({"status": "idle"}, 0.0)
+    reader.expect(TurnId("t1"), "/plain", command=True)
+    told = {"hook_event_name": "UserPromptSubmit", "prompt_id": "p1", "prompt": "/plain"}
+
+    def hook() -> list[Signal]:
+        return reader.hook(told, 0.1)
+
+    def busy() -> list[Signal]:
+        return reader.status({"status": "busy"}, 0.1)
+
+    said = [*busy(), *hook()] if status_first else [*hook(), *busy()]
+    assert [s for s in said if isinstance(s, PromptSeen | PromptTyped)] == [PromptSeen(TurnId("t1"))]
+    reader.hook({"hook_event_name": "Stop", "prompt_id": "p1", "last_assistant_message": "done"}, 1.0)
+    reader.status({"status": "idle"}, 1.1)
+    (end,) = [s for s in reader.tick(3.0) if isinstance(s, TurnEnded)]
+    assert (end.status, end.text) == ("completed", "done")
