@@ -381,7 +381,7 @@ def test_a_draft_stays_as_it_is(box: Box) -> None:
     """The bridge gets a copy of it, and its prompt waits."""
     box.file.write_bytes(b"half a thought\n  ")
     box.order(b"do this", b"half a thought", b"half a thought\n")
-    assert box.press(NOT_OPENED) == 0
+    assert box.press(NOT_OPENED) == 1
     assert box.file.read_bytes() == b"half a thought\n  "
     assert not box.placed
     assert box.found == b"half a thought\n  "
@@ -483,7 +483,7 @@ def test_what_a_killed_shim_left_is_in_nobody_s_way(box: Box) -> None:
         (box.folder / name / "placed").touch()
     box.file.write_bytes(b"a draft")
     box.order(b"do this")
-    assert box.press(NOT_OPENED) == 0
+    assert box.press(NOT_OPENED) == 1
     assert not box.placed
     assert box.found == b"a draft"
 
@@ -504,7 +504,7 @@ def test_an_order_without_a_prompt_only_looks(box: Box, draft: bytes) -> None:
     box.file.write_bytes(draft)
     box.order(b"do this")
     (box.folder / "order" / "put").unlink()
-    assert box.press(NOT_OPENED) == 0
+    assert box.press(NOT_OPENED) == 1
     assert box.found == box.file.read_bytes() == draft
     assert not box.placed
 
@@ -550,7 +550,7 @@ def test_a_draft_below_what_claude_said_last_stays_as_it_is(box: Box) -> None:
     """And is what the bridge is told of."""
     box.file.write_bytes(CONTEXT + b"\nhalf a thought")
     box.order(b"do this", b"half a thought")
-    assert box.press(NOT_OPENED) == 0
+    assert box.press(NOT_OPENED) == 1
     assert not box.placed
     assert box.found == b"\nhalf a thought"
     assert box.file.read_bytes() == CONTEXT + b"\nhalf a thought"
