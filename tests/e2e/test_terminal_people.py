@@ -195,9 +195,9 @@ def test_clear_by_hand_begins_another_conversation(sessions: Sessions, attach: A
     assert (story.text, "".join(story.deltas).rstrip()) == ("You said: a fresh start",) * 2
 
 
-@pytest.mark.parametrize("command", ["/compact", "/clear", "/no-such-command"])
+@pytest.mark.parametrize("command", ["/compact", "/clear", "/cost", "/no-such-command"])
 def test_a_command_of_a_clients_ends_and_leaves_the_session_idle(sessions: Sessions, command: str) -> None:
-    """Whether it prints something or is none; the next prompt is answered."""
+    """Whether it prints something, opens a dialog or is none; the next prompt is answered."""
     channel = sessions.join()
     channel.ask("warm up")
     turn = channel.push("submit", {"command": command})["turn"]

@@ -99,6 +99,11 @@ class Editor:
         except OSError as e:
             raise BackendError(f"the editor's folder cannot be used: {e}") from e
 
+    def take_over(self) -> None:
+        """What an earlier bridge had laid down is not to be put there: a key of a person's would."""
+        if (self._folder / "order").exists() and self._withdraw():
+            asyncio.get_running_loop().call_later(LATE_S, self._expire)
+
     async def _answered(self, seconds: float) -> bool:
         done = self._folder / "done"
         loop = asyncio.get_running_loop()

@@ -316,6 +316,7 @@ class TuiBackend:
             process.close()
             raise BackendError(f"the CLI's status cannot be watched: {e}") from e
         self._editor = Editor(folder / "editor", self._press)
+        self._editor.take_over()
         self._secret = secret
         host.hooks.attach(secret, link)
         self._link = link
@@ -528,6 +529,9 @@ class TuiBackend:
                 return  # the restart asks what became of it
             if told():
                 break
+            if command and reader.status_now == "waiting":
+                await self._dialog(link, turn)
+                return
             box = await self._editor.look()
             if told():
                 continue
@@ -557,6 +561,13 @@ class TuiBackend:
         """For an acknowledgement that is slow to come: as long as a hook may take, where it says it works."""
         if not await link.until(told, LATE_ACK_S) and link.reader.status_now == "busy":
             await link.until(lambda: told() or link.reader.status_now != "busy", HOOK_S)
+
+    async def _dialog(self, link: TuiLink, turn: TurnId) -> None:
+        """A command opened a dialog: that is all it does. Where nobody is there to see it, it is closed."""
+        link.emit([PromptSeen(turn), UpstreamActive(), TurnEnded("completed", None)], "keyboard")
+        await self._forget()
+        if await self._host.tmux.typed_at(self._session) is None:
+            await self._press("Escape")
 
     async def _resolve(self, link: TuiLink, turn: TurnId, text: str, record: dict[str, Any]) -> None:
         """It was entered before, by a bridge or into a process that is no more. Never typed twice."""

@@ -2,8 +2,8 @@
 
 The shim is a compare-and-set. It is handed a file with what stands in the box at that moment, and puts a
 prompt there only where the box is empty or holds what the order expects; otherwise it takes a copy of what
-it found and has the TUI keep its box (exit status 1). Without an order it was a person who pressed the key, and their own
-editor opens.
+it found and has the TUI keep its box (exit status 1). Without an order it was a person who pressed the key,
+and their own editor opens.
 
 One thing it cannot see: after a `!` of a person's the box is empty too, and what is put there then is run
 by a shell, without a hook. So an order may be one to look only, with nothing to put; where it finds an empty

@@ -150,3 +150,15 @@ async def test_without_an_order_a_persons_own_editor_opens(terminal: Terminal) -
     await terminal.ctrl_g()
     assert terminal.persons.exists()
     assert terminal.stands == "a draft"
+
+
+async def test_what_an_earlier_bridge_laid_down_is_not_put_there(terminal: Terminal) -> None:
+    """It died before its key; the next key is a person's, or its own, late."""
+    terminal.deaf = True
+    putting = asyncio.create_task(terminal.editor.put("ours"))
+    while not (terminal.folder / "order").exists():  # noqa: ASYNC110  (nothing tells)
+        await asyncio.sleep(0.001)
+    Editor(terminal.folder, terminal.press).take_over()
+    await terminal.ctrl_g()
+    assert (terminal.stands, terminal.persons.exists()) == ("", False)
+    putting.cancel()
