@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import re
+import shutil
 import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -191,6 +192,13 @@ def command_line(commands: Sequence[Sequence[str]]) -> bytes:
 # --- the connection -------------------------------------------------------------------------------
 
 
+def _dying_with_us(env: Mapping[str, str]) -> tuple[str, ...]:
+    """The end of its input is not enough for a client whose bridge is killed: one that the server still has
+    words for stays, and with it a server that is told to end. (util-linux has the program.)"""
+    found = shutil.which("setpriv", path=env.get("PATH"))
+    return (found, "--pdeathsig", "KILL") if found else ()
+
+
 class _Process:
     """A process and three pipes to it, watched by the loop.
 
@@ -214,9 +222,10 @@ class _Process:
         self._pidfd = -1
         self._open = [self._stdin, self._stdout, self._stderr]
         try:
+            words = [*_dying_with_us(env), *words]
             self.pid = os.posix_spawnp(
                 words[0],
-                [*words],
+                words,
                 env,
                 file_actions=[(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate((stdin, stdout, stderr))],
                 setsid=True,  # Ctrl-C in the bridge's terminal is not for it

@@ -84,11 +84,10 @@ def test_a_malformed_join_names_its_field(
     assert "malformed" not in {s["name"] for s in socket.join("sessions").joined["sessions"]}
 
 
-@pytest.mark.parametrize("backend", ["tmux", "api"])
-def test_a_backend_that_is_not_there_says_so(bridge: BridgeProcess, clients: Clients, backend: str) -> None:
+def test_a_backend_that_is_not_there_says_so(bridge: BridgeProcess, clients: Clients) -> None:
     """With what to do about it."""
     with pytest.raises(Refused) as refused:
-        clients.connect(bridge.url, bridge.token).join("session:other", {"start": {"backend": backend}})
+        clients.connect(bridge.url, bridge.token).join("session:other", {"start": {"backend": "api"}})
     assert refused.value.reason == "backend_unavailable"
     assert refused.value.response["remedy"]
 
