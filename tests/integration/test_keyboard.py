@@ -1,4 +1,8 @@
-"""What the real TUI makes of what is typed into it: what is accepted arrives as it is, the rest would not."""
+"""What the real TUI makes of what is typed into it: what is accepted arrives as it is, the rest would not.
+
+`tests/contract/test_awkward_prompts.py` has the same matrix through the bridge; what is in the soak shows when
+another CLI has other rules.
+"""
 
 from __future__ import annotations
 
@@ -122,6 +126,7 @@ def accepted(cases: Iterable[Case]) -> list[Case]:
     return [case for case in cases if not isinstance(case.expected, Refused)]
 
 
+@pytest.mark.soak
 async def test_an_accepted_prompt_arrives_as_it_is(typist: Typist) -> None:
     """At the hook, which acknowledges it, and at the API; but for blanks at its end."""
     wrong = {}
@@ -133,6 +138,7 @@ async def test_an_accepted_prompt_arrives_as_it_is(typist: Typist) -> None:
     assert wrong == {}
 
 
+@pytest.mark.soak
 async def test_an_accepted_prompt_arrives_as_it_is_when_it_is_folded(typist: Typist) -> None:
     """Whatever stands where the TUI folds it."""
     for case in accepted(LARGE):
@@ -142,6 +148,7 @@ async def test_an_accepted_prompt_arrives_as_it_is_when_it_is_folded(typist: Typ
         assert said in told, case.name
 
 
+@pytest.mark.soak
 async def test_a_refused_prompt_would_not_arrive(typist: Typist) -> None:
     """Each is altered, or kept back to be looked at; commands, and what needs a person's paste, aside."""
     refused = [
@@ -244,6 +251,7 @@ def _mixed() -> Iterator[str]:
     return ("".join(dice.choices(SIGNS, k=dice.randint(2, 7))) for _ in range(40_000))
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     "lines", [_alone, _joined, _pictures, _directed, _mixed], ids=lambda f: f.__name__[1:]
 )
