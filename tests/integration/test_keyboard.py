@@ -1,7 +1,7 @@
 """What the real TUI makes of what is typed into it: what is accepted arrives as it is, the rest would not.
 
-`tests/contract/test_awkward_prompts.py` has the same matrix through the bridge; what is in the soak shows when
-another CLI has other rules.
+`tests/contract/test_awkward_prompts.py` has the same matrix through the bridge; what is in the soak shows
+when another CLI has other rules.
 """
 
 from __future__ import annotations
