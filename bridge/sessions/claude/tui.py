@@ -50,6 +50,7 @@ DISAGREE_S = 10.0
 ENDED = 16
 """Turns that are known to be over, so that a hook on its way does not begin one of them again."""
 
+_STATUS = re.compile(r"API Error: ([45]\d\d)\b")
 INTERRUPTED = "[Request interrupted by user"
 OUR_HOOKS = re.compile(r"\w+ \[http://127\.0\.0\.1:\d+/hook\] ")
 """`/compact` prints how each hook went."""
@@ -98,6 +99,8 @@ class _Turn:
     stopped_at: float | None = None
     idle_since: float | None = None
     error: TurnError | None = None
+    error_read: bool = False
+    """The transcript has it."""
     failed_at: float | None = None
     output: str = ""
     """What a slash command said."""
@@ -247,7 +250,10 @@ class TuiReader:
             case "StopFailure":
                 text = str(event.get("last_assistant_message") or "")
                 turn.failed_at = now
-                turn.error = turn.error or TurnError(error_code(str(event.get("error")), None), text)
+                found = _STATUS.match(text)
+                status = int(found[1]) if found else None
+                code = error_code(str(event.get("error")), status)
+                turn.error = turn.error or TurnError(code, text, status)
         return self._perhaps_over(now)
 
     def _display(self, turn: _Turn, event: Json) -> list[Signal]:
@@ -410,7 +416,7 @@ class TuiReader:
                 status = entry.get("apiErrorStatus")
                 known = status if isinstance(status, int) else None
                 code = error_code(str(entry.get("error") or ""), known)
-                turn.error = TurnError(code, output_text(content), known)
+                turn.error, turn.error_read = TurnError(code, output_text(content), known), True
             return []
         out = [*self._settings(entry.get("requestedModel"), None), *self._active(turn)]
         turn.error = None  # what it was, it is overcome
@@ -515,7 +521,7 @@ class TuiReader:
                 return self._over("completed", now)
             return []
         if turn.failed_at is not None:
-            if (turn.error is not None and turn.error.status) or now - turn.failed_at > GRACE_S:
+            if turn.error_read or now - turn.failed_at > GRACE_S:
                 return self._over("failed", now)
             return []
         if turn.idle_since is not None and now - turn.idle_since > GRACE_S:
