@@ -36,7 +36,7 @@ class Rig:
     def __init__(self, folder: Path, base_url: str, claude: Path, **config: Any) -> None:
         self.folder = folder
         self.state_dir = folder / "state"
-        self.cwd = folder / "work"
+        self.cwd = folder / "proj"
         self.cwd.mkdir(parents=True)
         self.tmux = Tmux(f"test-{uuid.uuid4().hex[:12]}", TmuxConfig())
         self.environ = {

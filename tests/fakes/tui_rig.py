@@ -78,7 +78,7 @@ class TuiRig:
         self.simulator = simulator
         self.state_dir = folder / "state"
         self.config_dir = self.state_dir / "claude"
-        self.cwd = folder / "work"
+        self.cwd = folder / "proj"
         self.cwd.mkdir(parents=True)
         self.state_dir.mkdir()
         self.tmux = Tmux(f"test-{uuid.uuid4().hex[:12]}", TmuxConfig())
