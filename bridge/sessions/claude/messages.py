@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from bridge.events import RequestKind
+from typing import Any
+
+import orjson
+
+from bridge.events import RequestKind, Usage
 
 ERROR_CODES = frozenset(
     {
@@ -46,3 +50,17 @@ def error_code(said: str, status: object) -> str:
     named = {401: "authentication_failed", 403: "authentication_failed", 429: "rate_limit", 529: "overloaded"}
     usual = "server_error" if status >= 500 else "invalid_request" if status >= 400 else "api_error"
     return named.get(status, usual)
+
+
+def entry_of(line: bytes) -> dict[str, Any]:
+    """A line of a transcript; nothing where it is none: empty, or half of one whose writer was killed."""
+    try:
+        entry = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return {}
+    return entry if isinstance(entry, dict) else {}
+
+
+def usage_of(said: dict[str, Any]) -> Usage:
+    """As the Messages API counts."""
+    return Usage(**{name: int(said.get(name) or 0) for name in Usage.__dataclass_fields__})

@@ -17,7 +17,7 @@ import orjson
 
 from bridge.events import RequestId, TurnError, TurnId, Usage
 from bridge.sessions.claude.blocks import Blocks, Parent
-from bridge.sessions.claude.messages import REQUEST_KINDS, error_code, output_text
+from bridge.sessions.claude.messages import REQUEST_KINDS, error_code, output_text, usage_of
 from bridge.signals import (
     AnswerMoot,
     AnswerNeeded,
@@ -406,7 +406,7 @@ def _spent(frame: Json) -> tuple[Usage | None, float | None]:
     cost = 0.0 if isinstance(models, dict) else None
     if not isinstance(usage, dict):
         return None, cost
-    return Usage(**{name: int(usage.get(name) or 0) for name in Usage.__dataclass_fields__}), cost
+    return usage_of(usage), cost
 
 
 def _model_usage(m: Json) -> Usage:

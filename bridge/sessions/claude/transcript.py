@@ -12,9 +12,8 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-import orjson
-
 from bridge.events import TurnId
+from bridge.sessions.claude.messages import entry_of
 
 OWN_WORDS = "<synthetic>"
 """The `model` of what the CLI says by itself."""
@@ -43,7 +42,7 @@ def _used_up(transcript: bytes, turn: TurnId) -> set[str]:
     filled: set[str] = set()
     answered: set[str] = set()
     for line in transcript.split(b"\n"):
-        entry = _entry(line)
+        entry = entry_of(line)
         own = entry.get("uuid")
         if not isinstance(own, str):
             continue
@@ -58,14 +57,6 @@ def _used_up(transcript: bytes, turn: TurnId) -> set[str]:
         if entry.get("type") == "assistant":
             (filled if message.get("model") == OWN_WORDS else answered).add(prompt)
     return filled - answered
-
-
-def _entry(line: bytes) -> dict[str, Any]:
-    try:
-        entry = orjson.loads(line)
-    except orjson.JSONDecodeError:  # an empty one, or half of one: its writer was killed
-        return {}
-    return entry if isinstance(entry, dict) else {}
 
 
 def _is_tool_result(message: dict[str, Any]) -> bool:

@@ -21,7 +21,7 @@ import orjson
 
 from bridge.events import Outcome, RequestId, TurnError, TurnId, Usage
 from bridge.sessions.claude.blocks import Blocks
-from bridge.sessions.claude.messages import REQUEST_KINDS, error_code, output_text
+from bridge.sessions.claude.messages import REQUEST_KINDS, entry_of, error_code, output_text, usage_of
 from bridge.signals import (
     AnswerMoot,
     AnswerNeeded,
@@ -37,6 +37,7 @@ from bridge.signals import (
 
 Json = dict[str, Any]
 Status = Literal["idle", "busy", "waiting"]
+TurnEnd = Literal["completed", "interrupted", "failed", "unknown"]
 
 GRACE_S = 1.0
 """For the transcript, which is written every 100 ms, and for hooks on their way."""
@@ -45,10 +46,14 @@ LAG_S = 2.0
 CALL_S = 0.3
 """A question is shown behind the call that it is about, as long as the transcript has that in time."""
 DISAGREE_S = 10.0
-"""The status says busy and nothing else does: a slash command of a person's takes less, or shows itself."""
+"""The status says busy and nothing else does. A person's own command that takes longer (`/compact` of a long
+conversation) makes the session `unknown` until it is over."""
 
 ENDED = 16
 """Turns that are known to be over, so that a hook on its way does not begin one of them again."""
+
+LATER = 1000
+"""Hooks that came before their turn's prompt was read, some 100 ms; those of one that never is go again."""
 
 _STATUS = re.compile(r"API Error: ([45]\d\d)\b")
 INTERRUPTED = "[Request interrupted by user"
@@ -125,8 +130,6 @@ class TuiReader:
         self.read_at: str | None = state.get("at")
         """When the bridge that left this `export` had read so far."""
         self.status_now: Status | None = None
-        self.acknowledged: str | None = None
-        """The prompt that `UserPromptSubmit` told of last."""
         self._resume_at = self.offset
         self._rest = b""
         self._turn: _Turn | None = None
@@ -136,7 +139,7 @@ class TuiReader:
         self._blocks = Blocks()
         self._previews: dict[str, _Preview] = {}
         self._count = 0
-        self._later: list[Json] = []
+        self._later: deque[Json] = deque(maxlen=LATER)
         self._asks: dict[str, _Ask] = {}
         self._doubt_until = 0.0
         self._model: str | None = None
@@ -202,7 +205,7 @@ class TuiReader:
         """This stands in the input box: an Escape before the first word puts the prompt there again."""
         if self._turn is None or self._turn.said or text != self._turn.prompt:
             return []
-        return self._over("interrupted", now)
+        return self._over("interrupted")
 
     # --- hooks ----------------------------------------------------------------------------------------
 
@@ -216,7 +219,6 @@ class TuiReader:
                     return out  # typed behind the running turn: the transcript tells when it begins
                 if prompt_id in self._ended:
                     return out  # late: the transcript has told of that turn, and of its end
-                self.acknowledged = text
                 if self._turn is not None and self._turn.command and self._turn.prompt == text:
                     # A command that is a prompt of its own; the status file was quicker.
                     self._turn.prompt_id, self._turn.command = prompt_id, False
@@ -309,7 +311,7 @@ class TuiReader:
         """Another conversation goes on in this process: its transcript is read from where it stands."""
         out: list[Signal] = []
         if self._turn is not None and not self._turn.command:
-            out += self._over(self._how(self._turn), 0.0)  # its end will not be read any more
+            out += self._over(self._how(self._turn))  # its end will not be read any more
         self.conversation = conversation
         self.offset = self._resume_at = 0
         self._rest = b""
@@ -341,7 +343,7 @@ class TuiReader:
         for line in lines:
             begin = self.offset
             self.offset += len(line) + 1
-            entry = _entry(line)
+            entry = entry_of(line)
             if not entry.get("isSidechain"):
                 out += self._entry(entry, begin, now)
         if self._turn is None:
@@ -358,7 +360,7 @@ class TuiReader:
             case "system" if entry.get("subtype") == "turn_duration":
                 turn = self._turn
                 if turn is not None and turn.in_transcript:
-                    return self._over("completed", now)
+                    return self._over("completed")
         return []
 
     def _user(self, entry: Json, message: Json, begin: int, now: float) -> list[Signal]:
@@ -381,7 +383,7 @@ class TuiReader:
                 out += self._moot_call(call, denied if failed else "allowed")
                 out.append(ToolAnswered(call, output_text(block.get("content")), failed))
             elif str(block.get("text", "")).startswith(INTERRUPTED):
-                return [*out, *self._over("interrupted", now)]
+                return [*out, *self._over("interrupted")]
         return out
 
     def _prompt_read(self, prompt_id: str, text: str, begin: int, now: float) -> list[Signal]:
@@ -393,7 +395,8 @@ class TuiReader:
         assert self._turn is not None
         self._turn.in_transcript = True
         self._resume_at = begin
-        later, self._later = self._later, []
+        later = [*self._later]
+        self._later.clear()
         for event in later:
             out += self._of_turn(event, now)
         return out
@@ -426,7 +429,7 @@ class TuiReader:
             out += self._settle(turn, identity, block)
         turn.final = message.get("stop_reason") not in (None, "tool_use", "pause_turn")
         if isinstance(usage := message.get("usage"), dict):
-            turn.usage[identity] = _usage(usage)
+            turn.usage[identity] = usage_of(usage)
         return out
 
     def _settle(self, turn: _Turn, message: str, block: Json) -> list[Signal]:
@@ -486,7 +489,7 @@ class TuiReader:
     def _begin(self, prompt_id: str | None, text: str, now: float) -> list[Signal]:
         out: list[Signal] = []
         if self._turn is not None:
-            out += self._over(self._how(self._turn), now)  # it ended, and nobody said so
+            out += self._over(self._how(self._turn))  # it ended, and nobody said so
         expected = self._expected
         self._turn = _Turn(prompt_id, text)
         if self.status_now == "idle":
@@ -514,21 +517,21 @@ class TuiReader:
             return []
         if turn.command:
             done = turn.idle_since is not None and (turn.output or now - turn.idle_since > GRACE_S)
-            return self._over("completed", now) if done else []
+            return self._over("completed") if done else []
         if turn.stopped is not None and turn.stopped_at is not None:
             whole = turn.in_transcript and turn.final and turn.said.strip() == turn.stopped.strip()
             if whole or now - turn.stopped_at > GRACE_S:
-                return self._over("completed", now)
+                return self._over("completed")
             return []
         if turn.failed_at is not None:
             if turn.error_read or now - turn.failed_at > GRACE_S:
-                return self._over("failed", now)
+                return self._over("failed")
             return []
         if turn.idle_since is not None and now - turn.idle_since > GRACE_S:
-            return self._over(self._how(turn), now)
+            return self._over(self._how(turn))
         return []
 
-    def _how(self, turn: _Turn) -> Literal["completed", "interrupted", "failed", "unknown"]:
+    def _how(self, turn: _Turn) -> TurnEnd:
         """How a turn ended of which only the transcript tells."""
         if turn.error is not None:
             return "failed"
@@ -537,9 +540,7 @@ class TuiReader:
         # Escape before the first word leaves no trace but an idle status.
         return "interrupted" if turn.idle_since is not None else "unknown"
 
-    def _over(
-        self, status: Literal["completed", "interrupted", "failed", "unknown"], now: float
-    ) -> list[Signal]:
+    def _over(self, status: TurnEnd) -> list[Signal]:
         turn = self._turn
         assert turn is not None
         out: list[Signal] = []
@@ -623,14 +624,6 @@ def _key(name: object, given: object) -> str:
     return f"{name} {orjson.dumps(given, option=orjson.OPT_SORT_KEYS).decode()}"
 
 
-def _entry(line: bytes) -> Json:
-    try:
-        entry = orjson.loads(line)
-    except orjson.JSONDecodeError:  # an empty one, or half of one: its writer was killed
-        return {}
-    return entry if isinstance(entry, dict) else {}
-
-
 def _prompt_text(content: object) -> str:
     if isinstance(content, str):
         return content
@@ -649,7 +642,3 @@ def _plain(said: str) -> str:
         more, _, rest = rest.partition("\x1b[")
         plain += more
     return "\n".join(line for line in plain.splitlines() if not OUR_HOOKS.match(line)).strip()
-
-
-def _usage(said: Json) -> Usage:
-    return Usage(**{name: int(said.get(name) or 0) for name in Usage.__dataclass_fields__})

@@ -150,7 +150,7 @@ CASES: dict[str, Case] = {
 
 
 def anonymous(lines: list[Line], folder: Path) -> str:
-    """Without the place and the machine it was recorded at, and without the long lists of tools and skills."""
+    """Without the place and machine it was recorded at, and without the long lists of tools and skills."""
     for line in lines:
         if line[1] == "transcript":
             line[2] = "".join(_short(entry) for entry in line[2].splitlines(keepends=True))
