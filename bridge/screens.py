@@ -244,10 +244,13 @@ class Feed:
         """Raises `SessionStopped` where nothing runs that could read it."""
         line = self._line
         try:
-            if line is None or not await line.type(data):
-                raise SessionStopped(self.name)
+            taken = line is not None and await line.type(data)
         except TmuxError as e:
-            raise InternalError("tmux did not take the input.") from e
+            if not self._went(line):
+                raise InternalError("tmux did not take the input.") from e
+            taken = False
+        if not taken:
+            raise SessionStopped(self.name)
 
     async def resize(self, cols: int, rows: int) -> None:
         """The latest one holds, also for a pane that is yet to come while somebody watches."""
@@ -257,7 +260,12 @@ class Feed:
             if line is not None:
                 await line.resize(cols, rows)
         except TmuxError as e:
-            raise InternalError("tmux did not take the new size.") from e
+            if not self._went(line):
+                raise InternalError("tmux did not take the new size.") from e
+
+    def _went(self, line: Line | None) -> bool:
+        """It went while it was asked for something: its pane did, or tmux."""
+        return self._over or self._line is not line
 
     # --- what the line says -----------------------------------------------------------------------------
 

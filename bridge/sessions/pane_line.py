@@ -71,16 +71,19 @@ class PaneLine:
 
     async def type(self, data: bytes) -> bool:
         pane = ("-t", self._pane.id)
-        # Out of what a person scrolls back with: there the bytes would be commands to that.
-        said = await self._open.commands(
-            ("display-message", "-p", *pane, "#{pane_dead}"), ("copy-mode", "-q", *pane)
-        )
-        if said == ["1"]:
-            return False
-        self._tmux.typed(self._pane.session)
-        for start in range(0, len(data), TYPED_BYTES):
-            piece = data[start : start + TYPED_BYTES]
-            await self._open.command("send-keys", "-H", *pane, *(f"{byte:02x}" for byte in piece))
+        try:
+            # Out of what a person scrolls back with: there the bytes would be commands to that.
+            said = await self._open.commands(
+                ("display-message", "-p", *pane, "#{pane_dead}"), ("copy-mode", "-q", *pane)
+            )
+            if said == ["1"]:
+                return False
+            self._tmux.typed(self._pane.session)
+            for start in range(0, len(data), TYPED_BYTES):
+                piece = data[start : start + TYPED_BYTES]
+                await self._open.command("send-keys", "-H", *pane, *(f"{byte:02x}" for byte in piece))
+        except Refused:
+            return False  # there is no such pane any more, and nothing else to refuse
         return True
 
     async def resize(self, cols: int, rows: int) -> None:

@@ -322,6 +322,35 @@ async def test_nothing_can_be_done_with_a_screen_that_is_not_there(
         await screens.resize("b", 80, 24)
 
 
+@pytest.mark.parametrize("how", ["told", "closed"])
+async def test_a_pane_that_goes_while_it_is_typed_at_has_stopped(
+    screens: Screens, panes: FakePanes, pane: FakePane, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """tmux does not answer then; a size that was asked for is given to the next one."""
+    watcher = Watcher()
+    await watcher.join(screens)
+
+    async def lost(line: FakeLine, *_: object) -> bool:
+        monkeypatch.undo()
+        del panes.panes["a"]
+        pane.end()
+        if how == "closed":
+            await pane.left.wait()
+        raise TmuxError("The connection to tmux ended.")
+
+    monkeypatch.setattr(FakeLine, "type", lost)
+    with pytest.raises(SessionStopped):
+        await screens.type("a", b"x")
+    pane = panes.add("a")
+    screens.changed("a")
+    await watcher.until(lambda: len(watcher.pictures) == 2)
+    monkeypatch.setattr(FakeLine, "resize", lost)
+    await screens.resize("a", 100, 30)
+    panes.add("a")
+    screens.changed("a")
+    await watcher.until(lambda: watcher.pictures[-1].cols == 100)
+
+
 async def test_a_deleted_sessions_viewers_end(screens: Screens, panes: FakePanes, pane: FakePane) -> None:
     """A namesake that comes at once has a screen of its own."""
     (watcher,) = await joined(screens)
