@@ -81,6 +81,8 @@ class _Ask:
     since: float
     call: str | None = None
     opened: bool = False
+    left_at: float | None = None
+    """Its dialog was gone: it was answered at the keyboard. The transcript tells how."""
 
 
 @dataclass(slots=True)
@@ -93,8 +95,8 @@ class _Turn:
     command: bool = False
     in_transcript: bool = False
     active: bool = False
-    calls: dict[str, str] = field(default_factory=dict)
-    """Tool calls without a result: id, and what it is as JSON."""
+    calls: dict[str, set[str]] = field(default_factory=dict)
+    """Tool calls without a result: id, and what it is as JSON, as hooks have it and as the model wrote it."""
     said: str = ""
     """The text of its last message."""
     final: bool = False
@@ -196,7 +198,9 @@ class TuiReader:
         self._doubt_until = until
 
     def asks(self, request: str) -> bool:
-        return request in self._asks
+        """It waits for an answer, as far as can be seen."""
+        ask = self._asks.get(request)
+        return ask is not None and ask.left_at is None
 
     def answered(self, request: str) -> None:
         self._asks.pop(request, None)
@@ -292,8 +296,11 @@ class TuiReader:
         status = said.get("status")
         before, self.status_now = self.status_now, status if status in ("idle", "busy", "waiting") else None
         self._busy_since = now if status == "busy" and before != "busy" else self._busy_since
-        if before == "waiting" and status == "busy" and len(self._asks) == 1:
-            out += self._moot(next(iter(self._asks)), "allowed")
+        for ask in self._asks.values():
+            if status == "waiting":
+                ask.left_at = None
+            elif before == "waiting" and status == "busy" and len(self._asks) == 1:
+                ask.left_at = now
         turn = self._turn
         if status == "busy" and turn is None and self._expected is not None and self._expected.command:
             out += self._begin(None, self._expected.text, now)
@@ -377,10 +384,10 @@ class TuiReader:
         for block in content:
             if block.get("type") == "tool_result":
                 call = str(block.get("tool_use_id"))
-                turn.calls.pop(call, None)
                 failed = bool(block.get("is_error"))
                 denied: Outcome = "withdrawn" if self._interrupting else "denied"
                 out += self._moot_call(call, denied if failed else "allowed")
+                turn.calls.pop(call, None)
                 out.append(ToolAnswered(call, output_text(block.get("content")), failed))
             elif str(block.get("text", "")).startswith(INTERRUPTED):
                 return [*out, *self._over("interrupted")]
@@ -550,8 +557,9 @@ class TuiReader:
             out += self._complete(text)
             out += self._blocks.settle(None, f"stop-{turn.prompt_id}", {"type": "text", "text": text})
         out += self._blocks.drop_all() if status == "completed" else self._blocks.keep_all()
-        for request in list(self._asks):
-            out += self._moot(request, "withdrawn")
+        for request, ask in list(self._asks.items()):
+            left = status == "completed" and ask.left_at is not None
+            out += self._moot(request, "allowed" if left else "withdrawn")
         usage = sum(turn.usage.values(), Usage()) if turn.usage else None
         self._turn, self._previews = None, {}
         if turn.prompt_id is not None:
@@ -564,12 +572,16 @@ class TuiReader:
 
     def _called(self, call: str, name: object, given: object) -> None:
         if self._turn is not None and call:
-            self._turn.calls[call] = _key(name, given)
+            self._turn.calls.setdefault(call, set()).add(_key(name, given))
 
     def _open_asks(self, now: float) -> list[Signal]:
         out: list[Signal] = []
         turn = self._turn
         for request, ask in list(self._asks.items()):
+            if ask.left_at is not None and now - ask.left_at > GRACE_S:
+                # Not refused, or that would stand there by now: it runs, and has no result yet.
+                out += self._moot(request, "allowed")
+                continue
             if ask.opened:
                 continue
             if self.status_now in ("idle", "busy") and (turn is None or ask.since < self._doubt_until):
@@ -578,9 +590,7 @@ class TuiReader:
                 continue
             if turn is None:
                 continue
-            key = _key(ask.event.get("tool_name"), ask.event.get("tool_input"))
-            taken = {a.call for a in self._asks.values()}
-            ask.call = next((c for c, k in turn.calls.items() if k == key and c not in taken), None)
+            ask.call = self._call_of(ask, turn)
             known = ask.call is not None and ask.call in self._blocks.calls
             if not known and now - ask.since < CALL_S:
                 ask.call = None
@@ -589,7 +599,15 @@ class TuiReader:
             out.append(_needed(RequestId(request), ask))
         return out
 
+    def _call_of(self, ask: _Ask, turn: _Turn) -> str | None:
+        key = _key(ask.event.get("tool_name"), ask.event.get("tool_input"))
+        taken = {a.call for a in self._asks.values() if a is not ask}
+        return next((c for c, keys in turn.calls.items() if key in keys and c not in taken), None)
+
     def _moot_call(self, call: str, outcome: Outcome) -> list[Signal]:
+        for ask in self._asks.values():
+            if ask.call is None and self._turn is not None:
+                ask.call = self._call_of(ask, self._turn)
         moot = [r for r, a in self._asks.items() if a.call == call]
         return [signal for request in moot for signal in self._moot(request, outcome)]
 
@@ -621,6 +639,10 @@ def _needed(request: RequestId, ask: _Ask) -> AnswerNeeded:
 
 
 def _key(name: object, given: object) -> str:
+    """What tells a call from others. A plan's input is another in the hook that asks about it, and in the
+    transcript; there is one at a time."""
+    if name in REQUEST_KINDS:
+        return str(name)
     return f"{name} {orjson.dumps(given, option=orjson.OPT_SORT_KEYS).decode()}"
 
 

@@ -71,13 +71,19 @@ async def tool_allowed(rig: TuiRig) -> None:
     await rig.finished(turn)
 
 
-async def tool_allowed_by_key(rig: TuiRig) -> None:
-    turn = await rig.submit(sim(text="Done.", tools=[["Bash", {"command": "touch made"}]]))
-    await rig.event(RequestOpened)
-    await rig.until_shown("Do you want to proceed?")
-    await asyncio.sleep(0.3)
-    await rig.press("1")
-    await rig.finished(turn)
+def by_key(tool: list[Any], shown: str, *keys: str) -> Case:
+    """A tool is asked for, and a person presses these keys, or types them where they are words."""
+
+    async def case(rig: TuiRig) -> None:
+        turn = await rig.submit(sim(text="Done.", tools=[tool]))
+        await rig.event(RequestOpened)
+        await rig.until_shown(shown)
+        for key in keys:
+            await asyncio.sleep(0.3)
+            await (rig.write(key) if " " in key else rig.press(key))
+        await rig.finished(turn)
+
+    return case
 
 
 async def interrupted(rig: TuiRig) -> None:
@@ -129,6 +135,8 @@ async def compacted(rig: TuiRig) -> None:
     await rig.ask(sim(text="After."))
 
 
+PROCEED, PLAN = "Do you want to proceed?", "Exit plan mode?"
+TOUCH, PLANNED = ["Bash", {"command": "touch made"}], ["ExitPlanMode", {"plan": "1. think\n2. do"}]
 TWO_TOOLS = [["Bash", {"command": "echo one"}], ["Bash", {"command": "cat missing"}]]
 LINES = "".join(f"Line {n} of the answer.\n" for n in range(12)).rstrip()
 
@@ -137,7 +145,12 @@ CASES: dict[str, Case] = {
     "thinking": asks({"text": "42.", "thinking": "Six times seven."}),
     "tools": asks({"text": "Both ran.", "tools": TWO_TOOLS, "thinking": "Two at once."}),
     "tool_allowed": tool_allowed,
-    "tool_allowed_by_key": tool_allowed_by_key,
+    "tool_allowed_by_key": by_key(TOUCH, PROCEED, "1"),
+    "tool_that_takes_long_allowed_by_key": by_key(["Bash", {"command": "touch made && sleep 4"}], PROCEED, "1"),
+    "tool_denied_by_key": by_key(TOUCH, PROCEED, "Escape"),
+    "tool_denied_with_words": by_key(TOUCH, PROCEED, "Up", "Tab", "rather not", "Enter"),
+    "plan_allowed_by_key": by_key(PLANNED, PLAN, "1"),
+    "plan_denied_by_key": by_key(PLANNED, PLAN, "2"),
     "interrupted": interrupted,
     "interrupted_early": interrupted_early,
     "refused": asks({"status": 400}, {"text": "Better."}),
@@ -174,7 +187,8 @@ async def record(name: str, simulator: RunningSimulator) -> None:
         vars(tui)["TuiReader"] = recording(lines, {})
         try:
             async with rig.bridge():
-                await rig.start(allowed_tools=["Bash(echo *)", "Bash(cat *)"])
+                mode = "plan" if name.startswith("plan_") else "manual"
+                await rig.start(allowed_tools=["Bash(echo *)", "Bash(cat *)"], permission_mode=mode)
                 await CASES[name](rig)
                 await asyncio.sleep(1)  # what comes behind the end
         finally:

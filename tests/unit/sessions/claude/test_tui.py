@@ -30,7 +30,7 @@ from bridge.events import (
     Turn,
     TurnId,
 )
-from bridge.sessions.claude.tui import DISAGREE_S, TuiReader
+from bridge.sessions.claude.tui import DISAGREE_S, GRACE_S, TuiReader
 from bridge.sessions.core import SessionCore
 from bridge.sessions.effects import Output, TurnAdvanced
 from bridge.sessions.facts import Facts, Limits
@@ -81,6 +81,16 @@ def ours(status: str, said: str, *blocks: Any) -> Told:
 
 
 NO_OUTPUT = "(Bash completed with no output)"
+APPROVED = "User has approved exiting plan mode. You can now proceed."
+STOPPED = (
+    "The user doesn't want to proceed with this tool use. The tool use was rejected (eg. if it was a file "
+    "edit, the new_string was NOT written to the file). STOP what you are doing and wait for the user to "
+    "tell you how to proceed."
+)
+REFUSED = (
+    "The user doesn't want to proceed with this tool use. The tool use was rejected (eg. if it was a file "
+    "edit, the new_string was NOT written to the file). To tell you how to proceed, the user said:\nrather not"
+)
 PARTIAL = "".join(f"Line {n}.\n" for n in range(11)).rstrip()
 EXPECTED: dict[str, list[Told]] = {
     "text": [ours("completed", LINES), ours("completed", "Hello, world.")],
@@ -97,6 +107,13 @@ EXPECTED: dict[str, list[Told]] = {
     ],
     "tool_allowed": [ours("completed", "Done.", ("thinking", "Hm."), tool("Bash", NO_OUTPUT), text("Done."))],
     "tool_allowed_by_key": [ours("completed", "Done.", tool("Bash", NO_OUTPUT), text("Done."))],
+    "tool_that_takes_long_allowed_by_key": [
+        ours("completed", "Done.", tool("Bash", NO_OUTPUT), text("Done."))
+    ],
+    "tool_denied_by_key": [ours("interrupted", "", tool("Bash", STOPPED))],
+    "tool_denied_with_words": [ours("completed", "Done.", tool("Bash", REFUSED), text("Done."))],
+    "plan_allowed_by_key": [ours("completed", "Done.", tool("ExitPlanMode", APPROVED), text("Done."))],
+    "plan_denied_by_key": [ours("interrupted", "", tool("ExitPlanMode", STOPPED))],
     "interrupted": [ours("interrupted", PARTIAL), ours("completed", "And on we go.")],
     "interrupted_early": [ours("interrupted", ""), ours("completed", "Another.")],
     "refused": [ours("failed", ""), ours("completed", "Better.")],
@@ -388,21 +405,58 @@ def test_a_transcript_that_ends_in_the_middle_of_a_turn_leaves_it_open(case: str
 # --- questions -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("case", "outcome"), [("tool_allowed", "withdrawn"), ("tool_allowed_by_key", "allowed")]
-)
-def test_a_question_is_asked_once_behind_its_call_and_closed(case: str, outcome: str) -> None:
-    """Answered by a client it is the caller who says so; by key, the status and the tool's result do."""
+BY_KEY = {
+    "tool_allowed_by_key": "allowed",
+    "tool_that_takes_long_allowed_by_key": "allowed",
+    "tool_denied_by_key": "denied",
+    "tool_denied_with_words": "denied",
+    "plan_allowed_by_key": "allowed",
+    "plan_denied_by_key": "denied",
+}
+
+
+def outcomes(session: Session) -> list[str]:
+    return [o.outcome for o in session.out if isinstance(o, RequestAnswered)]
+
+
+@pytest.mark.parametrize("case", ["tool_allowed", *BY_KEY])
+def test_a_question_is_asked_once_behind_its_call_and_closed(case: str) -> None:
+    """Answered by a client it is the caller who says how; by key, the tool's result does."""
     session = played(case)
     opened = [o for o in session.out if isinstance(o, RequestOpened)]
     assert len(opened) == 1
     assert opened[0].request.call is not None
-    closed = [o for o in session.out if isinstance(o, RequestAnswered)]
-    assert len(closed) == 1
-    assert case == "tool_allowed" or closed[0].outcome == outcome
+    assert len(outcomes(session)) == 1
+    assert case == "tool_allowed" or outcomes(session) == [BY_KEY[case]]
 
 
-@pytest.mark.parametrize("case", ["tool_allowed", "tool_allowed_by_key"])
+@pytest.mark.parametrize("case", BY_KEY)
+@pytest.mark.parametrize(
+    "change",
+    [without("hook"), without(*STATUS), late(0.6, *STATUS), late(0.6, "transcript"), late(0.6, "hook")],
+    ids=["no hooks", "no status", "late status", "late transcript", "late hooks"],
+)
+def test_how_a_person_answered_is_known_whatever_is_late_or_missing(
+    case: str, change: Callable[[Line], Line | None]
+) -> None:
+    """The status tells only that the dialog is gone, also where what was said there is no."""
+    assert outcomes(played(case, change)) == [BY_KEY[case]]
+
+
+def test_a_tool_that_runs_on_does_not_keep_its_question_open() -> None:
+    """Once it is plain that it was not refused; until then no client can answer it any more."""
+    session = Session()
+    lines = recording("tool_that_takes_long_allowed_by_key")
+    busy = [n for n, line in enumerate(lines) if line[1] == "status" and line[2][0].get("status") == "busy"][-1]
+    session.play(lines[: busy + 1], rest=False)
+    [request] = session.core.requests
+    assert not session.reader.asks(request.id)
+    session.tick(session.now + GRACE_S + TICK_S)
+    assert outcomes(session) == ["allowed"]
+    assert session.reader.open
+
+
+@pytest.mark.parametrize("case", ["tool_allowed", *BY_KEY])
 def test_a_question_ends_with_its_turn_whatever_is_missing(case: str) -> None:
     for missing in (("hook",), STATUS, ("hook", *STATUS), ("transcript",)):
         session = played(case, without(*missing))
