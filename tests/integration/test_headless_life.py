@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -25,6 +26,7 @@ from bridge.sessions.tmux import Tmux
 from bridge.signals import (
     AnswerNeeded,
     BlockSettled,
+    ConversationNamed,
     ProcessExited,
     ProcessReady,
     PromptSeen,
@@ -388,6 +390,26 @@ async def test_a_conversation_that_claude_has_not_written_down_begins_again(rig:
     await rig.backend.send_prompt(turn, "now")
     ended = await rig.until(TurnEnded)
     assert (ended.status, text_of(rig)) == ("completed", "You said: now")
+
+
+async def test_a_conversation_that_holds_no_word_yet_is_begun_under_another_id(rig: Rig) -> None:
+    """Killed a moment later, the CLI has the file, which begins with other things than the prompt."""
+    await rig.start()
+    assert rig.backend.pid
+    os.kill(rig.backend.pid, signal.SIGKILL)
+    await rig.until(ProcessExited)
+    cwd = rig.launch().options.cwd
+    assert cwd
+    folder = rig.folder / "claude" / "projects" / re.sub(r"[^A-Za-z0-9]", "-", cwd)
+    folder.mkdir(parents=True)
+    line = {"type": "queue-operation", "operation": "enqueue", "sessionId": rig.conversation, "content": "x"}
+    (folder / f"{rig.conversation}.jsonl").write_text(json.dumps(line) + "\n")
+    await rig.start(2, resume=True)
+    await rig.ask("now")
+    assert text_of(rig) == "You said: now"
+    named = rig.all(ConversationNamed)[-1].conversation
+    assert {path.stem for path in folder.glob("*.jsonl")} == {rig.conversation, named}
+    assert named != rig.conversation
 
 
 async def test_a_prompt_is_answered_however_often_its_process_died_before_a_word(rig: Rig) -> None:

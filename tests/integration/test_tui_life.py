@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -99,6 +100,24 @@ async def test_a_cli_that_dies_too_often_is_left_alone(rig: TuiRig) -> None:
         await rig.call(RestartSession())
         await rig.until_state("idle")
         await works(rig)
+
+
+async def test_a_conversation_that_holds_no_word_yet_is_begun_under_another_id(rig: TuiRig) -> None:
+    """Killed a moment after its first prompt: Claude neither resumes it nor takes its id again."""
+    async with rig.bridge():
+        await rig.start()
+        before = rig.session.conversation
+        folder = rig.config_dir / "projects" / re.sub(r"[^A-Za-z0-9]", "-", str(rig.cwd))
+        folder.mkdir(parents=True)
+        (folder / f"{before}.jsonl").write_text(f'{{"type":"mode","mode":"normal","sessionId":"{before}"}}\n')
+        rig.kill(signal.SIGKILL)
+        await rig.until(lambda: rig.session.restarts == 1)
+        await rig.until_state("idle")
+        assert rig.session.conversation != before
+        await works(rig)
+        assert rig.session.restarts == 1
+        [kept] = [path.stem for path in folder.glob("*.jsonl") if path.stem != before]
+        assert kept == rig.session.conversation
 
 
 # --- a prompt is on its way ---------------------------------------------------------------------------

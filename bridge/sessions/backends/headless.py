@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import glob
 import os
 import shutil
 import signal
@@ -30,6 +29,7 @@ from bridge.config import ClaudeConfig
 from bridge.errors import BackendError, TmuxError
 from bridge.events import RequestId, SessionName, TurnId
 from bridge.sessions.backends.base import Answer, Batch, Checkpoint, Launch, Liveness, Sink
+from bridge.sessions.backends.kept import beginning, config_folder, transcript_path
 from bridge.sessions.backends.link import STATUS_AGAIN_S, STATUS_TRIES, Link, exit_reason
 from bridge.sessions.backends.process import Process, end, end_stranger, reap, within
 from bridge.sessions.backends.tail import CHUNK, FileWatch
@@ -40,7 +40,6 @@ from bridge.sessions.claude.launch import (
     LAUNCHER,
     OUT,
     Plan,
-    Start,
     environment,
     find_claude,
     permission_mode,
@@ -48,7 +47,7 @@ from bridge.sessions.claude.launch import (
 )
 from bridge.sessions.claude.stream_json import ControlAsked, ControlReply, Segment, StreamParser
 from bridge.sessions.tmux import GENERATION, OWNER, Pane, Tmux, state_id
-from bridge.signals import ProcessExited, SettingsSeen
+from bridge.signals import ConversationNamed, ProcessExited, SettingsSeen
 
 log = structlog.get_logger(__name__)
 
@@ -105,13 +104,10 @@ class HeadlessBackend:
     async def start(self, launch: Launch) -> None:
         claude = find_claude(self._host.claude, self._host.environ.get("PATH"))
         await self._end_whatever_runs(politely=False)
-        self._conversation = launch.conversation
         folder = self._folder / str(launch.generation)
-        resume = launch.options.resume is not None or await asyncio.to_thread(self._transcript) is not None
-        if launch.resume and not resume:
-            log.warning("began the conversation afresh: Claude has kept nothing of it", session=self._name)
-        start = Start(launch.conversation, resume, launch.options)
-        made = plan(start, folder, claude, self._host.claude, self._host.environ)
+        begun = await asyncio.to_thread(beginning, self._config_folder, launch)
+        self._conversation = begun.launch.conversation
+        made = plan(begun.start, folder, claude, self._host.claude, self._host.environ)
         await asyncio.to_thread(_prepare, self._folder, folder, made)
         pane = await self._host.tmux.new_session(
             self._session,
@@ -119,6 +115,7 @@ class HeadlessBackend:
             {OWNER: self._host.owner, GENERATION: str(launch.generation)},
         )
         log.info("started", session=self._name, generation=launch.generation, pid=pane.pid)
+        self._sink(Batch(launch.generation, (ConversationNamed(self._conversation),)))
         if not self._hold(launch.generation, folder, pane, None):
             code = await self._exit_code()
             self._sink(Batch(launch.generation, (ProcessExited(code, exit_reason(folder, code)),)))
@@ -204,16 +201,12 @@ class HeadlessBackend:
 
     # --- inside -----------------------------------------------------------------------------------------
 
-    def _transcript(self) -> Path | None:
-        """The CLI's own file of the conversation, where it has one. It refuses to resume one that it has not,
-        and to begin one that it has; it writes the first line some 0.2 s after the first prompt (2.1.330),
-        so that neither follows from what was sent."""
-        env = environment(self._host.claude, self._host.environ)
-        home = Path(env.get("CLAUDE_CONFIG_DIR") or Path(env.get("HOME", "/")) / ".claude")
-        return next(home.glob(f"projects/*/{glob.escape(self._conversation)}.jsonl"), None)
+    @property
+    def _config_folder(self) -> Path:
+        return config_folder(environment(self._host.claude, self._host.environ))
 
     def _identity(self, turn: TurnId) -> str:
-        path = self._transcript()
+        path = transcript_path(self._config_folder, self._conversation)
         try:
             return turn if path is None else transcript.identity(path.read_bytes(), turn)
         except OSError as e:

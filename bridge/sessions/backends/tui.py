@@ -30,12 +30,13 @@ from bridge.sessions.backends import ask_hook
 from bridge.sessions.backends.base import Answer, Batch, Checkpoint, Launch, Liveness, Sink
 from bridge.sessions.backends.editor import Editor, Still
 from bridge.sessions.backends.hooks import HookServer
+from bridge.sessions.backends.kept import beginning, config_folder, transcript_path
 from bridge.sessions.backends.process import Process, end, end_stranger, reap
 from bridge.sessions.backends.status import StatusFiles
 from bridge.sessions.backends.tail import FileWatch
-from bridge.sessions.backends.tui_link import TICK_S, TuiLink, transcript_path
+from bridge.sessions.backends.tui_link import TICK_S, TuiLink
 from bridge.sessions.claude.keyboard import as_acknowledged, as_command, as_typed
-from bridge.sessions.claude.launch import LAUNCHER, Plan, Start, find_claude
+from bridge.sessions.claude.launch import LAUNCHER, Plan, find_claude
 from bridge.sessions.claude.tui import TuiReader
 from bridge.sessions.claude.tui_launch import (
     ASK,
@@ -49,6 +50,7 @@ from bridge.sessions.claude.tui_launch import (
 from bridge.sessions.tmux import GENERATION, OWNER, Pane, Tmux, state_id
 from bridge.signals import (
     AnswerMoot,
+    ConversationNamed,
     LivenessLost,
     ProcessExited,
     PromptHeld,
@@ -160,10 +162,7 @@ class TuiBackend:
         folder = self._folder / str(launch.generation)
         own = await asyncio.to_thread(self._own_config, launch)
         config_dir = self._config_dir(folder, own)
-        known = await asyncio.to_thread(transcript_path, config_dir, launch.conversation)
-        if launch.resume and known is None:
-            log.warning("began the conversation afresh: Claude has kept nothing of it", session=self._name)
-        resume = launch.options.resume is not None or known is not None
+        begun = await asyncio.to_thread(beginning, config_dir, launch)
         secret = secrets.token_hex(24)
         server = self._host.hooks
         hooks = Hooks(
@@ -173,15 +172,14 @@ class TuiBackend:
             sys.executable,
             str(Path(ask_hook.__file__)),
         )
-        start = Start(launch.conversation, resume, launch.options)
-        made = plan_tui(start, folder, claude, self._host.claude, self._host.environ, hooks, own)
+        made = plan_tui(begun.start, folder, claude, self._host.claude, self._host.environ, hooks, own)
         await asyncio.to_thread(_prepare, self._folder, folder, made, config_dir)
         pane = await self._pane_with(launch, ("/bin/sh", str(folder / LAUNCHER)))
         log.info("started", session=self._name, generation=launch.generation, pid=pane.pid)
-        reader = TuiReader(launch.conversation)
-        if known is not None:
-            reader.begin_at(known.stat().st_size)
-        self._launch = launch
+        self._launch = begun.launch
+        self._sink(Batch(launch.generation, (ConversationNamed(begun.launch.conversation),)))
+        reader = TuiReader(begun.launch.conversation)
+        reader.begin_at(begun.size)
         if not self._hold(launch.generation, folder, pane, config_dir, reader, secret):
             await self._mourn(launch.generation)
 
@@ -401,7 +399,7 @@ class TuiBackend:
 
     def _config_dir(self, folder: Path, own: Path | None) -> Path:
         env = tui_environment(self._host.claude, self._host.environ, folder, own)
-        return Path(env.get("CLAUDE_CONFIG_DIR") or Path(env.get("HOME", "/")) / ".claude")
+        return config_folder(env)
 
     # --- typing -----------------------------------------------------------------------------------------
 

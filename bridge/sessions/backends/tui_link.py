@@ -13,13 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
 import structlog
 
 from bridge.sessions.backends.base import Batch, Checkpoint, Sink
+from bridge.sessions.backends.kept import transcript_path
 from bridge.sessions.backends.process import Process
 from bridge.sessions.backends.status import StatusFiles, read_status
 from bridge.sessions.backends.tail import CHUNK, FileWatch, Tail
+from bridge.sessions.claude.messages import entry_of
 from bridge.sessions.claude.tui import TuiReader
 from bridge.signals import AnswerMoot, LivenessLost, ProcessReady, Signal, TurnEnded
 
@@ -288,19 +289,13 @@ class TuiLink:
         return transcript_path(self._config_dir, self.reader.conversation)
 
 
-def transcript_path(config_dir: Path, conversation: str) -> Path | None:
-    """A conversation's file lies under its folder's name, which only the CLI knows how to make."""
-    return next(config_dir.glob(f"projects/*/{conversation}.jsonl"), None)
-
-
 def offset_at(path: Path, since: str) -> int:
     """Where what was written after this moment begins; lines carry their times in ISO 8601, in UTC."""
     offset = 0
     with path.open("rb") as file:
         for line in file:
-            with contextlib.suppress(orjson.JSONDecodeError, AttributeError, TypeError):
-                if str(orjson.loads(line).get("timestamp") or "") > since:
-                    break
+            if str(entry_of(line).get("timestamp") or "") > since:
+                break
             offset += len(line)
     return offset
 

@@ -1,4 +1,6 @@
-"""What Claude Code keeps of a conversation, read for one question: under which id will it run a prompt? Pure.
+"""What Claude Code keeps of a conversation, read for what it will do next. Pure.
+
+Mostly one question: under which id will it run a prompt?
 
 It runs each id once: a prompt that was answered is dropped when it comes again, over `--resume` too, and
 one that was not is run. But a conversation that broke off behind a prompt is resumed with an answer of
@@ -10,6 +12,7 @@ second time before the model has said a word, it takes that for the answer, and 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
 from bridge.events import TurnId
@@ -20,6 +23,11 @@ OWN_WORDS = "<synthetic>"
 
 MOST = 1000
 """Ids of one prompt: each takes a process that was killed at the wrong moment."""
+
+
+def has_messages(lines: Iterable[bytes]) -> bool:
+    """Whether there is something to resume."""
+    return any(entry_of(line).get("type") in ("user", "assistant") for line in lines)
 
 
 def identity(transcript: bytes, turn: TurnId) -> str:

@@ -146,7 +146,9 @@ CASES: dict[str, Case] = {
     "tools": asks({"text": "Both ran.", "tools": TWO_TOOLS, "thinking": "Two at once."}),
     "tool_allowed": tool_allowed,
     "tool_allowed_by_key": by_key(TOUCH, PROCEED, "1"),
-    "tool_that_takes_long_allowed_by_key": by_key(["Bash", {"command": "touch made && sleep 4"}], PROCEED, "1"),
+    "tool_that_takes_long_allowed_by_key": by_key(
+        ["Bash", {"command": "touch made && sleep 4"}], PROCEED, "1"
+    ),
     "tool_denied_by_key": by_key(TOUCH, PROCEED, "Escape"),
     "tool_denied_with_words": by_key(TOUCH, PROCEED, "Up", "Tab", "rather not", "Enter"),
     "plan_allowed_by_key": by_key(PLANNED, PLAN, "1"),

@@ -89,7 +89,8 @@ STOPPED = (
 )
 REFUSED = (
     "The user doesn't want to proceed with this tool use. The tool use was rejected (eg. if it was a file "
-    "edit, the new_string was NOT written to the file). To tell you how to proceed, the user said:\nrather not"
+    "edit, the new_string was NOT written to the file). To tell you how to proceed, the user said:\n"
+    "rather not"
 )
 PARTIAL = "".join(f"Line {n}.\n" for n in range(11)).rstrip()
 EXPECTED: dict[str, list[Told]] = {
@@ -447,7 +448,9 @@ def test_a_tool_that_runs_on_does_not_keep_its_question_open() -> None:
     """Once it is plain that it was not refused; until then no client can answer it any more."""
     session = Session()
     lines = recording("tool_that_takes_long_allowed_by_key")
-    busy = [n for n, line in enumerate(lines) if line[1] == "status" and line[2][0].get("status") == "busy"][-1]
+    busy = [n for n, line in enumerate(lines) if line[1] == "status" and line[2][0].get("status") == "busy"][
+        -1
+    ]
     session.play(lines[: busy + 1], rest=False)
     [request] = session.core.requests
     assert not session.reader.asks(request.id)
