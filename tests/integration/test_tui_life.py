@@ -16,6 +16,7 @@ from bridge.events import DeltaAdded, RequestOpened, ToolBlock, TurnFinished
 from bridge.sessions.backends import tui
 from bridge.sessions.backends.editor import Editor
 from bridge.sessions.backends.tui import TuiBackend
+from bridge.sessions.backends.tui_link import TuiLink
 from tests.fakes.simulator import RunningSimulator
 from tests.fakes.tui_rig import TuiRig, sim
 
@@ -186,6 +187,35 @@ async def test_a_prompt_on_its_way_is_typed_once_or_its_fate_is_unknown(
         await asyncio.sleep(0.5)  # no bridge starts faster than the editor opens for a key of the last one
         async with rig.bridge():
             await judge(rig, turn, step)
+
+
+async def test_a_prompt_of_unknown_fate_is_not_typed_again_behind_a_persons(
+    rig: TuiRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claude died with it unacknowledged, and a person is at the new process before anybody can tell."""
+    async with rig.bridge():
+        await rig.start()
+        with monkeypatch.context() as patch:
+            reached = freeze(patch, "after Enter")
+            patch.setattr(TuiLink, "_find", lambda self: None)
+            rig.hooks.spoil = lambda: "lost"
+            turn = await rig.submit("cut " + sim(text="Said.", first_ms=60_000))
+            await asyncio.wait_for(reached.wait(), 60)
+            await rig.until(lambda: rig.typed("cut Please") == 1)
+            patch.setattr(tui, "ACK_S", 60.0)  # time enough for the person
+            rig.kill(signal.SIGKILL)
+            await rig.until(lambda: rig.session.state == "restarting")
+            patch.undo()
+            patch.setattr(tui, "ACK_S", 60.0)
+            rig.hooks.spoil = lambda: None
+            await rig.until(lambda: rig.session.state == "busy")
+            await rig.write("hands " + sim(text="By hand."))
+            await asyncio.sleep(0.3)
+            await rig.press("Enter")
+            await rig.until_shown("● By hand.")
+        assert (await rig.finished(turn)).status == "unknown"
+        await works(rig)
+        assert rig.typed("cut Please") == 1
 
 
 async def judge(rig: TuiRig, turn: str, step: str) -> None:

@@ -583,6 +583,8 @@ class TuiBackend:
         finally:
             self._unexpect(link)
             await self._release()
+        if reader.open and not reader.began_with(turn):
+            return  # a person's own, which this one waits for now; then it is asked again what became of it
         await self._forget()
         if reader.open:
             # What runs was told of before this bridge could know whose it was.
