@@ -13,10 +13,10 @@ import pytest
 
 from bridge.commands import AnswerRequest, RestartSession, StopSession
 from bridge.events import DeltaAdded, RequestOpened, ToolBlock, TurnFinished
-from bridge.sessions.backends import tui
+from bridge.sessions.backends import typist
 from bridge.sessions.backends.editor import Editor
-from bridge.sessions.backends.tui import TuiBackend
 from bridge.sessions.backends.tui_link import TuiLink
+from bridge.sessions.backends.typist import Entered, Typist
 from tests.fakes.simulator import RunningSimulator
 from tests.fakes.tui_rig import TuiRig, sim
 
@@ -134,13 +134,13 @@ def freeze(monkeypatch: pytest.MonkeyPatch, step: str) -> asyncio.Event:
         reached.set()
         await asyncio.Event().wait()
 
-    real_order, real_record = Editor._order, TuiBackend._record
+    real_order, real_record = Editor._order, Entered._write
 
     async def order(self: Editor, *args: Any) -> Any:
         box = await real_order(self, *args)
         return box if "put" not in str(args) else await stay()
 
-    def record(self: TuiBackend, *args: Any) -> None:
+    def record(self: Entered, *args: Any) -> None:
         real_record(self, *args)
         reached.set()
 
@@ -150,12 +150,12 @@ def freeze(monkeypatch: pytest.MonkeyPatch, step: str) -> asyncio.Event:
         case "with the order out":
             monkeypatch.setattr(Editor, "_answered", stay)
         case "with the text in the box":
-            monkeypatch.setattr(TuiBackend, "_enter", stay)
+            monkeypatch.setattr(Typist, "_enter", stay)
         case "before Enter":
-            monkeypatch.setattr(TuiBackend, "_record", record)
-            monkeypatch.setattr(tui, "ENTER_AFTER_S", 1e6)
+            monkeypatch.setattr(Entered, "_write", record)
+            monkeypatch.setattr(typist, "ENTER_AFTER_S", 1e6)
         case "after Enter":
-            monkeypatch.setattr(TuiBackend, "_acknowledged", stay)
+            monkeypatch.setattr(Typist, "_acknowledged", stay)
     # What is killed takes nothing back.
     monkeypatch.setattr(Editor, "_withdraw", lambda self: True)
     return reached
@@ -197,16 +197,17 @@ async def test_a_prompt_of_unknown_fate_is_not_typed_again_behind_a_persons(
         await rig.start()
         with monkeypatch.context() as patch:
             reached = freeze(patch, "after Enter")
-            patch.setattr(TuiLink, "_find", lambda self: None)
+            for reads in ("_find", "read_out"):  # the transcript is written down a moment later
+                patch.setattr(TuiLink, reads, lambda self: None)
             rig.hooks.spoil = lambda: "lost"
             turn = await rig.submit("cut " + sim(text="Said.", first_ms=60_000))
             await asyncio.wait_for(reached.wait(), 60)
             await rig.until(lambda: rig.typed("cut Please") == 1)
-            patch.setattr(tui, "ACK_S", 60.0)  # time enough for the person
+            patch.setattr(typist, "ACK_S", 60.0)  # time enough for the person
             rig.kill(signal.SIGKILL)
             await rig.until(lambda: rig.session.state == "restarting")
             patch.undo()
-            patch.setattr(tui, "ACK_S", 60.0)
+            patch.setattr(typist, "ACK_S", 60.0)
             rig.hooks.spoil = lambda: None
             await rig.until(lambda: rig.session.state == "busy")
             await rig.write("hands " + sim(text="By hand."))

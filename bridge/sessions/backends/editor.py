@@ -48,11 +48,12 @@ class Editor:
     def __init__(self, folder: Path, press: Callable[..., Awaitable[None]]) -> None:
         self._folder = folder
         self._press = press
-        self._alone = asyncio.Lock()
+        self.alone = asyncio.Lock()
+        """A key that is pressed while the editor opens is lost, or taken together with ours."""
 
     async def look(self, still: Still | None = None) -> str | None:
         """What stands in the box; None where no editor opens."""
-        async with self._alone:
+        async with self.alone:
             box = await self._order({}, still, KEY)
         return None if box is None or box.refused else box.found
 
@@ -65,7 +66,7 @@ class Editor:
         """
         over = tuple(over)
         order = {f"expect-{n}": expected for n, expected in enumerate(over, 1)} | {"put": text}
-        async with self._alone:
+        async with self.alone:
             box = await self._order({}, still, KEY)
             if box is None or box.refused or (box.found and box.found not in over):
                 return box
@@ -73,7 +74,7 @@ class Editor:
 
     async def take(self, text: str, still: Still | None = None) -> Box | None:
         """Take `text` away from the beginning of what stands there; `placed` where it stood there."""
-        async with self._alone:
+        async with self.alone:
             return await self._order({"take": text}, still, KEY)
 
     async def _order(self, order: Mapping[str, str], still: Still | None, *keys: str) -> Box | None:
@@ -138,7 +139,7 @@ class Editor:
 
     def _expire(self) -> None:
         """A key that comes now is a person's."""
-        if not self._alone.locked():
+        if not self.alone.locked():
             (self._folder / "withdrawn").unlink(missing_ok=True)
 
     def _read(self) -> Box | None:

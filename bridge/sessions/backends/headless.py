@@ -115,7 +115,8 @@ class HeadlessBackend:
             {OWNER: self._host.owner, GENERATION: str(launch.generation)},
         )
         log.info("started", session=self._name, generation=launch.generation, pid=pane.pid)
-        self._sink(Batch(launch.generation, (ConversationNamed(self._conversation),)))
+        if begun.renamed:
+            self._sink(Batch(launch.generation, (ConversationNamed(self._conversation),)))
         if not self._hold(launch.generation, folder, pane, None):
             code = await self._exit_code()
             self._sink(Batch(launch.generation, (ProcessExited(code, exit_reason(folder, code)),)))

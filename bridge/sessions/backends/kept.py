@@ -26,11 +26,12 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class Beginning:
     """How a process is to begin, and where what it has kept so far ends. `launch` names the conversation that
-    is meant now: another than before where the old id can be neither resumed nor begun."""
+    is meant now; `renamed`: the old id could be neither resumed nor begun."""
 
     launch: Launch
     start: Start
     size: int
+    renamed: bool
 
 
 def config_folder(env: Mapping[str, str]) -> Path:
@@ -50,9 +51,10 @@ def beginning(folder: Path, launch: Launch) -> Beginning:
     if launch.resume and not size:
         log.warning("began the conversation afresh: Claude has kept nothing of it", session=launch.name)
     resume = launch.options.resume is not None or size > 0
-    if path is not None and not resume:
+    renamed = path is not None and not resume
+    if renamed:
         launch = replace(launch, conversation=str(uuid4()))
-    return Beginning(launch, Start(launch.conversation, resume, launch.options), size)
+    return Beginning(launch, Start(launch.conversation, resume, launch.options), size, renamed)
 
 
 def _size(path: Path | None) -> int:

@@ -1,8 +1,8 @@
 """The interactive TUI in a tmux session that people can attach to: one conversation, two kinds of hands.
 
 A person types at the terminal, clients submit prompts, and both see the same turns. What happens is known
-from hooks, the status file and the transcript (`tui_link`); prompts go in by the external editor and count
-as sent when Claude acknowledges exactly their text. Implements `base.Backend`.
+from hooks, the status file and the transcript (`tui_link`), prompts go in by the external editor (`typist`);
+this file starts, finds, ends and forgets processes. Implements `base.Backend`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ import contextlib
 import os
 import secrets
 import shutil
-import signal
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,17 +22,17 @@ import orjson
 import structlog
 
 from bridge.config import ClaudeConfig
-from bridge.errors import BackendError, PromptRejected, TmuxError
+from bridge.errors import BackendError, TmuxError
 from bridge.events import RequestId, SessionName, TurnId
 from bridge.sessions.backends import ask_hook
 from bridge.sessions.backends.base import Answer, Batch, Checkpoint, Launch, Liveness, Sink
-from bridge.sessions.backends.editor import Editor, Still
 from bridge.sessions.backends.hooks import HookServer
 from bridge.sessions.backends.kept import beginning, config_folder, transcript_path
 from bridge.sessions.backends.process import Process, end, end_stranger, reap
 from bridge.sessions.backends.status import StatusFiles
 from bridge.sessions.backends.tail import FileWatch
 from bridge.sessions.backends.tui_link import TICK_S, TuiLink
+from bridge.sessions.backends.typist import Entered, Typist
 from bridge.sessions.claude.keyboard import as_acknowledged, as_command, as_typed
 from bridge.sessions.claude.launch import LAUNCHER, Plan, find_claude
 from bridge.sessions.claude.tui import TuiReader
@@ -53,43 +51,16 @@ from bridge.signals import (
     ConversationNamed,
     LivenessLost,
     ProcessExited,
-    PromptHeld,
-    PromptLost,
-    PromptSeen,
-    PromptsWelcome,
-    TurnEnded,
-    UpstreamActive,
 )
 
 log = structlog.get_logger(__name__)
 
-ENTER_AFTER_S = 0.1
-"""Between the shim's end and Enter: at once, every second Enter was lost (claude-cli.md §5)."""
-ACK_S = 1.0
-"""The hook comes within 0.15 s, 0.4 s for 1 MB; then it is worth looking where the text is."""
-ENTER_TRIES = 5
-LATE_ACK_S = 5.0
-"""For an acknowledgement by the transcript, where the hook does not come."""
-HOOK_S = 35.0
-"""The CLI gives up a hook after 30 s, and has the status busy meanwhile."""
-IDLE_S = 5.0
-"""A turn that has ended is followed by an idle status some 50 ms later."""
-GIVE_WAY_S = 0.3
-"""Between two attempts to take our text away from before a person's."""
-STILL_S = 1.5
-"""A person who has pressed a key so recently is typing."""
-PROBE_S = (1.0, 2.0, 5.0, 10.0)
-"""Between two looks at a draft that holds a prompt up; the last one repeats."""
-BUSY_S = 1.0
-"""From an acknowledged prompt to a status that says busy; usually 30 ms."""
-ESCAPE_S = 2.0
-"""An interrupt shows within 0.2 s; a second Escape on an idle prompt would open a dialog."""
-ESCAPE_TRIES = 3
 ASK_S = 2.0
 """The permission hook looks for the bridge twice a second."""
+LOOK_S = 1.0
+"""Between two questions whether it is time to look into the input box."""
 SCREEN_LINES = 8
 """Of what the screen showed last: enough to see why a process ended. For people alone."""
-TYPING = "the terminal is busy, or somebody types there"
 DENIED = "A person refused this."
 """What Claude is told where nobody gave a reason."""
 
@@ -135,16 +106,12 @@ class TuiBackend:
         self._session = f"claude_{name}"
         self._folder = host.state_dir / "sessions" / name
         self._link: TuiLink | None = None
-        self._editor: Editor | None = None
+        self._typist: Typist | None = None
         self._launch: Launch | None = None
         self._secret: str | None = None
-        self._left: tuple[str, ...] = ()
-        """Our latest prompts: an interrupt may put one back into the box, as it was acknowledged."""
-        self._held = False
+        self._entered = Entered(self._folder)
         self._deadline: float | None = None
         self._woken = asyncio.Event()
-        self._waiting: list[str] = []
-        """Terminals in which a person's next key waits."""
 
     @property
     def attach(self) -> str | None:
@@ -177,7 +144,8 @@ class TuiBackend:
         pane = await self._pane_with(launch, ("/bin/sh", str(folder / LAUNCHER)))
         log.info("started", session=self._name, generation=launch.generation, pid=pane.pid)
         self._launch = begun.launch
-        self._sink(Batch(launch.generation, (ConversationNamed(begun.launch.conversation),)))
+        if begun.renamed:
+            self._sink(Batch(launch.generation, (ConversationNamed(begun.launch.conversation),)))
         reader = TuiReader(begun.launch.conversation)
         reader.begin_at(begun.size)
         if not self._hold(launch.generation, folder, pane, config_dir, reader, secret):
@@ -199,7 +167,7 @@ class TuiBackend:
             config_dir = Path((folder / "config-dir").read_text())
         except (OSError, KeyError, TypeError, orjson.JSONDecodeError):
             return Liveness.GONE  # nothing was started under this number
-        await asyncio.to_thread(self._take_up, reader, launch.generation)
+        await asyncio.to_thread(self._entered.take_up, reader, launch.generation)
         same = pane is not None and pane.generation == launch.generation
         if (
             pane is not None
@@ -231,8 +199,7 @@ class TuiBackend:
         """Time, deaths, and drafts that hold a prompt up."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch_process())
-            group.create_task(self._watch_draft())
-            group.create_task(self._watch_silence())
+            group.create_task(self._watch_box())
 
     async def _watch_process(self) -> None:
         while True:
@@ -253,6 +220,12 @@ class TuiBackend:
             link.tick()
             # A death wakes at once, else nothing need happen while all is quiet.
             await asyncio.wait({link.gone}, timeout=TICK_S if link.busy or not link.ready else 1.0)
+
+    async def _watch_box(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if self._typist is not None:
+                await self._typist.look_again()
 
     async def _call_for_help(self, link: TuiLink) -> None:
         """Most likely a dialog, which another start would only show again: a person has to answer it."""
@@ -313,12 +286,10 @@ class TuiBackend:
         except OSError as e:
             process.close()
             raise BackendError(f"the CLI's status cannot be watched: {e}") from e
-        self._editor = Editor(folder / "editor", self._press)
-        self._editor.take_over()
+        self._typist = Typist(host.tmux, self._session, folder / "editor", link, self._entered)
         self._secret = secret
         host.hooks.attach(secret, link)
         self._link = link
-        self._held = False
         self._deadline = _now() + host.claude.start_timeout_s
         link.open()
         self._woken.set()
@@ -328,6 +299,7 @@ class TuiBackend:
         if self._secret is not None:
             self._host.hooks.detach(self._secret)
             self._secret = None
+        self._typist = None
         link.close()
 
     async def _end_process(self) -> None:
@@ -401,297 +373,13 @@ class TuiBackend:
         env = tui_environment(self._host.claude, self._host.environ, folder, own)
         return config_folder(env)
 
-    # --- typing -----------------------------------------------------------------------------------------
+    # --- what is done to a running process --------------------------------------------------------------
 
     async def send_prompt(self, turn: TurnId, prompt: str) -> None:
-        link = self._running()
-        try:
-            text, command = as_typed(prompt), False
-        except PromptRejected:
-            text, command = as_command(prompt), True
-        record = self._recorded()
-        if record is not None and record.get("turn") == turn:
-            await self._resolve(link, turn, text, record)
-            return
-        still = await self._still(link)
-        if still is None:
-            self._hold_up(link, turn, TYPING)
-            return
-        assert self._editor is not None
-        self._expect(link, turn, text, command=command)
-        try:
-            box = await self._editor.put(text, (text, *self._left), still)
-            if box is None:
-                # A person's Ctrl-Z stops it, and there is no shell to go on from.
-                link.process.send(signal.SIGCONT)
-                why = "the terminal does not take a prompt now; is a dialog open there?"
-                self._hold_up(link, turn, why)
-            elif not box.placed:
-                why = "a draft stands in the terminal's input box" if box.found else TYPING
-                self._hold_up(link, turn, why)
-            else:
-                await self._enter(link, turn, text, still, command=command)
-        finally:
-            self._unexpect(link)
-            await self._release()
-
-    async def _free(self, link: TuiLink) -> bool:
-        """Whether the box is there and nobody is typing into it."""
-        reader = link.reader
-        if not await link.until(lambda: not reader.open and reader.status_now in ("idle", None), IDLE_S):
-            return False
-        return await self._quiet()
-
-    async def _quiet(self) -> bool:
-        typed_at = await self._host.tmux.typed_at(self._session)
-        # tmux counts whole seconds.
-        return typed_at is None or time.time() - typed_at > STILL_S
-
-    async def _still(self, link: TuiLink, *, free: bool = True) -> Still | None:
-        """For typing while no person does; None where one may be typing now."""
-        tmux, session = self._host.tmux, self._session
-        activity = await tmux.activity(session)
-        if not (await self._free(link) if free else await self._quiet()):
-            return None
-
-        with contextlib.suppress(TmuxError):  # one has gone this moment
-            self._waiting = await tmux.hold(session)
-
-        async def press(*keys: str) -> bool:
-            return await tmux.press_if_still(session, activity, *keys)
-
-        return Still(press, tmux.still(session, activity))
-
-    async def _release(self) -> None:
-        """Whoever began to type meanwhile is heard behind what was done."""
-        people, self._waiting = self._waiting, []
-        if people:
-            await asyncio.sleep(ENTER_AFTER_S)  # the TUI takes the terminal back
-            with contextlib.suppress(TmuxError):
-                await self._host.tmux.release(people)
-
-    def _expect(self, link: TuiLink, turn: TurnId, text: str, *, command: bool) -> None:
-        """From before it stands in the box: a person's Enter would send it, too."""
-        link.reader.expect(turn, as_acknowledged(text), command=command)
-        link.armed, link.blocked = (None if command else text), None
-
-    def _unexpect(self, link: TuiLink) -> None:
-        link.armed = None
-        link.reader.forget()
-
-    async def _enter(self, link: TuiLink, turn: TurnId, text: str, still: Still, *, command: bool) -> None:
-        self._left = (text, as_acknowledged(text), *self._left[:2])
-        record = {"turn": turn, "generation": link.generation, "text": text, "command": command}
-        await asyncio.to_thread(self._record, record)
-        await asyncio.sleep(ENTER_AFTER_S)
-        if not link.reader.open and link.blocked is None and not await still.press("Enter"):
-            await self._give_way(link, turn, text)
-            return
-        await self._acknowledged(link, turn, text, still, command=command)
-
-    async def _give_way(self, link: TuiLink, turn: TurnId, text: str) -> None:
-        """A person began to type behind our text: theirs stays in the box, ours goes."""
-        assert self._editor is not None
-        reader = link.reader
-        box = None
-        while not link.gone.done() and not reader.open:
-            # Until they pause: the TUI loses what is typed within some 5 ms of a Ctrl-G.
-            still = await self._still(link, free=False)
-            box = await self._editor.take(text, still) if still is not None else None
-            await self._release()
-            if box is not None and not box.refused and (box.placed or not box.found.startswith(text)):
-                break
-            await asyncio.sleep(GIVE_WAY_S)
-        if link.gone.done():
-            return
-        if box is not None and not box.placed:
-            # It is not there any more: they may have pressed Enter on just our text.
-            await link.until(lambda: reader.open or link.blocked is not None, ACK_S)
-        await self._forget()
-        if not reader.began_with(turn):
-            self._hold_up(link, turn, TYPING)
-
-    async def _acknowledged(
-        self, link: TuiLink, turn: TurnId, text: str, still: Still, *, command: bool
-    ) -> None:
-        """Until it is, pressing Enter again only where our own text, and nothing else, is in the box."""
-        assert self._editor is not None
-        reader = link.reader
-
-        def told() -> bool:
-            return reader.open or link.blocked is not None or link.gone.done()
-
-        for _ in range(ENTER_TRIES):
-            await link.until(told, ACK_S)
-            if link.gone.done():
-                return  # the restart asks what became of it
-            if told():
-                break
-            if command and reader.status_now == "waiting":
-                await self._dialog(link, turn)
-                return
-            box = await self._editor.look()
-            if told():
-                continue
-            if box == "" and command:
-                # One that ends at once leaves nothing to be seen.
-                ended = TurnEnded("completed", None)
-                link.emit([PromptSeen(turn), UpstreamActive(), ended], "keyboard")
-                await self._forget()
-                return
-            if box is not None and not box.startswith(text):
-                # Sent, or cleared by a person, who may have gone on typing.
-                await self._late(link, told)
-                break
-            if box is not None and (box != text or not await still.press("Enter")):
-                await self._give_way(link, turn, text)
-                return
-        if link.blocked is not None or (reader.open and not reader.began_with(turn)):
-            await self._give_way(link, turn, text)
-            return
-        await self._forget()
-        if reader.open:
-            return
-        why = "the terminal took the prompt, and Claude never acknowledged it"
-        link.emit([PromptLost(turn, why)], "keyboard")
-
-    async def _late(self, link: TuiLink, told: Callable[[], bool]) -> None:
-        """For an acknowledgement that is slow to come: as long as a hook may take, where it says it works."""
-        if not await link.until(told, LATE_ACK_S) and link.reader.status_now == "busy":
-            await link.until(lambda: told() or link.reader.status_now != "busy", HOOK_S)
-
-    async def _dialog(self, link: TuiLink, turn: TurnId) -> None:
-        """A command opened a dialog: that is all it does. Where nobody is there to see it, it is closed."""
-        link.emit([PromptSeen(turn), UpstreamActive(), TurnEnded("completed", None)], "keyboard")
-        await self._forget()
-        if await self._host.tmux.typed_at(self._session) is None:
-            await self._press("Escape")
-
-    async def _resolve(self, link: TuiLink, turn: TurnId, text: str, record: dict[str, Any]) -> None:
-        """It was entered before, by a bridge or into a process that is no more. Never typed twice."""
-        reader = link.reader
-        reader.expect(turn, as_acknowledged(text))
-        try:
-            if record.get("generation") == link.generation and not reader.open:
-                assert self._editor is not None
-                still = await self._still(link)
-                if still is not None and await self._editor.look() == text and not reader.open:
-                    self._expect(link, turn, text, command=False)
-                    await self._enter(link, turn, text, still, command=False)
-                    return
-            await link.until(lambda: reader.open, ACK_S)
-        finally:
-            self._unexpect(link)
-            await self._release()
-        if reader.open and not reader.began_with(turn):
-            return  # a person's own, which this one waits for now; then it is asked again what became of it
-        await self._forget()
-        if reader.open:
-            # What runs was told of before this bridge could know whose it was.
-            link.emit([PromptSeen(turn), UpstreamActive()], "transcript")
-            return
-        why = "the prompt was typed when the bridge or Claude ended, and was never acknowledged"
-        link.emit([PromptLost(turn, why)], "transcript")
-
-    def _hold_up(self, link: TuiLink, turn: TurnId, why: str) -> None:
-        link.emit([PromptHeld(turn, why)], "terminal")
-        self._held = True
-
-    async def _watch_draft(self) -> None:
-        """Look now and then whether what holds a prompt up is gone."""
-        looks = 0
-        while True:
-            await asyncio.sleep(PROBE_S[min(looks, len(PROBE_S) - 1)] if self._held else PROBE_S[0])
-            link, editor = self._link, self._editor
-            if not self._held or link is None or editor is None:
-                looks = 0
-                continue
-            looks += 1
-            if link.reader.open or link.gone.done():
-                self._held = False  # its end is the next occasion
-                continue
-            try:
-                still = await self._still(link)
-                seen = await editor.look(still) if still is not None else None
-                await self._release()
-                if seen is not None and seen in ("", *self._left):
-                    self._held = False
-                    link.emit([PromptsWelcome()], "terminal")
-            except (BackendError, TmuxError) as e:
-                log.warning("could not look at the input box", session=self._name, error=str(e))
-
-    async def _watch_silence(self) -> None:
-        """Where there is no status file, the box alone tells of an Escape before the first word: the prompt
-        is in it again."""
-        looks = 0
-        while True:
-            await asyncio.sleep(PROBE_S[min(looks, len(PROBE_S) - 1)])
-            link = self._link
-            if link is None or not link.reader.untouched or link.reader.status_now is not None:
-                looks = 0
-                continue
-            looks += 1
-            try:
-                typed_at = await self._host.tmux.typed_at(self._session)
-                if typed_at is None or time.time() - typed_at > STILL_S:
-                    await self._given_back(link)
-            except (BackendError, TmuxError) as e:
-                log.warning("could not look at the input box", session=self._name, error=str(e))
-
-    async def _given_back(self, link: TuiLink) -> None:
-        assert self._editor is not None
-        found = await self._editor.look()
-        if found and link.reader.status_now is None:
-            link.emit(link.reader.given_back(as_acknowledged(found), _now()), "editor")
-
-    # --- what was entered and not acknowledged: in a file, because the bridge may die at any moment -------
-
-    def _record(self, record: dict[str, Any]) -> None:
-        file = self._folder / "entered.json"
-        new = file.with_suffix(".new")
-        new.write_bytes(orjson.dumps(record))
-        new.replace(file)
-        (self._folder / "left.json").write_bytes(orjson.dumps(self._left))
-
-    def _recorded(self) -> dict[str, Any] | None:
-        try:
-            record = orjson.loads((self._folder / "entered.json").read_bytes())
-        except (OSError, orjson.JSONDecodeError):
-            return None
-        return record if isinstance(record, dict) else None
-
-    def _take_up(self, reader: TuiReader, generation: int) -> None:
-        """What an earlier bridge typed: it may stand in the box, or be acknowledged by what is read now."""
-        with contextlib.suppress(OSError, orjson.JSONDecodeError, TypeError):
-            self._left = tuple(orjson.loads((self._folder / "left.json").read_bytes()))
-        record = self._recorded() or {}
-        if record.get("generation") == generation and isinstance(text := record.get("text"), str):
-            command = bool(record.get("command"))
-            reader.expect(TurnId(str(record.get("turn"))), as_acknowledged(text), command=command)
-
-    async def _forget(self) -> None:
-        await asyncio.to_thread((self._folder / "entered.json").unlink, missing_ok=True)
-
-    # --- what else is done to a running process ---------------------------------------------------------
+        await self._keyboard().send(turn, prompt)
 
     async def interrupt(self) -> None:
-        """One Escape, and another only while the status says that it works on."""
-        link = self._running()
-        reader = link.reader
-        # A key right behind the prompt's is lost, and one on an idle prompt is the first half of a command.
-        await link.until(lambda: not reader.open or reader.status_now in ("busy", "waiting"), BUSY_S)
-        reader.interrupted()
-        for _ in range(ESCAPE_TRIES):
-            if not reader.open:
-                return
-            await self._press("Escape")
-            if await link.until(lambda: not reader.open, ESCAPE_S) or reader.status_now == "idle":
-                return
-            if reader.untouched and reader.status_now is None:
-                await self._given_back(link)
-        if not reader.open:
-            return
-        raise BackendError("claude does not react to Escape")
+        await self._keyboard().interrupt()
 
     async def answer(self, request: RequestId, answer: Answer) -> None:
         decision: dict[str, Any] = {"behavior": "allow" if answer.allow else "deny"}
@@ -722,8 +410,10 @@ class TuiBackend:
         conversation = link.reader.conversation
         await self.start(replace(launch, options=options, resume=True, conversation=conversation))
 
-    async def _press(self, *keys: str) -> None:
-        await self._host.tmux.send_keys(self._session, *keys)
+    def _keyboard(self) -> Typist:
+        self._running()
+        assert self._typist is not None, "there is one as long as there is a link"
+        return self._typist
 
     def _running(self) -> TuiLink:
         if self._link is None or self._link.gone.done():
