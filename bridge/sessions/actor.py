@@ -462,8 +462,14 @@ class Actor:
                 )
                 return
             self.core.requests.answer_failed(answer.request)
-            if done is not None:
+            if done is None:
+                return
+            if any(r.id == answer.request for r in self.core.requests):
                 done(InternalError(f"The answer could not be sent: {result}"))
+                return
+            # Somebody else's was quicker: who comes too late is told whose.
+            late = AnswerRequest(request=answer.request, decision="deny")
+            self._mailbox.put_nowait(_Call(late, None, done))
 
         return sent
 

@@ -30,6 +30,7 @@ class FakeBackend:
         self.answer_prompts = answer_prompts
         self.liveness = Liveness.GONE
         self.replay: tuple[Signal, ...] = ()
+        self.before_answering: tuple[Signal, ...] = ()
         self.told: list[Any] = []
         self.refuse: str | None = None
         self.hold: asyncio.Event | None = None
@@ -82,6 +83,7 @@ class FakeBackend:
         self.told.append("interrupt")
 
     async def answer(self, request: RequestId, answer: Answer) -> None:
+        self.say(*self.before_answering)
         if self.refuse:
             raise BackendError(self.refuse)
         self.told.append(("answer", request, answer.allow))

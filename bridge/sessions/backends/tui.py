@@ -393,10 +393,13 @@ class TuiBackend:
                 decision["interrupt"] = True
         said = {"hookSpecificOutput": {"hookEventName": "PermissionRequest", "decision": decision}}
         link = self._running()
+        reader = link.reader
         # After the bridge was away the hook that waits for the answer has to find it first.
-        await link.until(lambda: link.reader.asks(request), ASK_S)
-        if not link.answer(request, said):
-            link.emit([AnswerMoot(request)], "terminal")
+        await link.until(lambda: reader.asks(request) or reader.outcome(request) is not None, ASK_S)
+        rivals = await self._host.tmux.typed_at(self._session) is not None
+        if not await link.answer(request, said, "allowed" if answer.allow else "denied", rivals=rivals):
+            if reader.outcome(request) is None:
+                link.emit([AnswerMoot(request)], "terminal")
             raise BackendError("it can be answered in the terminal only, or was")
 
     async def configure(self, model: str | None, permission_mode: str | None) -> None:

@@ -15,13 +15,14 @@ from typing import Any
 
 import structlog
 
+from bridge.events import Outcome
 from bridge.sessions.backends.base import Batch, Checkpoint, Sink
 from bridge.sessions.backends.kept import transcript_path
 from bridge.sessions.backends.process import Process
 from bridge.sessions.backends.status import StatusFiles, read_status
 from bridge.sessions.backends.tail import CHUNK, FileWatch, Tail
 from bridge.sessions.claude.messages import entry_of
-from bridge.sessions.claude.tui import TuiReader
+from bridge.sessions.claude.tui import REFUSAL_S, TuiReader
 from bridge.signals import AnswerMoot, LivenessLost, ProcessReady, Signal, TurnEnded
 
 log = structlog.get_logger(__name__)
@@ -176,11 +177,17 @@ class TuiLink:
     def abandoned(self, request: str) -> None:
         self._settle(request, {})
 
-    def answer(self, request: str, decision: dict[str, Any]) -> bool:
-        """Whether the question still waits for one."""
+    async def answer(self, request: str, decision: dict[str, Any], outcome: Outcome, *, rivals: bool) -> bool:
+        """Hand a client's answer over; whether it is the one that counts. `rivals`: a person sits at the
+        dialog, and may have pressed a key this very moment. Then the CLI's own word is waited for."""
         answer = self._answers.get(request)
         if answer is None or answer.done() or not self.reader.asks(request):
             return False
+        if rivals and self.reader.only_ask:
+            self.reader.answering(request, outcome, _now())
+            self._settle(request, decision)
+            await self.until(lambda: self.reader.outcome(request) is not None, REFUSAL_S + TICK_S)
+            return self.reader.outcome(request) in (outcome, None)
         self.reader.answered(request)
         self._settle(request, decision)
         return True

@@ -43,6 +43,8 @@ GRACE_S = 1.0
 """For the transcript, which is written every 100 ms, and for hooks on their way."""
 LAG_S = 2.0
 """From a turn's beginning to a status that says so; usually 30 ms."""
+REFUSAL_S = 5.0
+"""For a refusal of a client's to stand in the transcript, before it is believed without."""
 CALL_S = 0.3
 """A question is shown behind the call that it is about, as long as the transcript has that in time."""
 DISAGREE_S = 10.0
@@ -50,7 +52,7 @@ DISAGREE_S = 10.0
 conversation) makes the session `unknown` until it is over."""
 
 ENDED = 16
-"""Turns that are known to be over, so that a hook on its way does not begin one of them again."""
+"""Turns and questions that are known to be over, so that what comes late is known to be late."""
 
 LATER = 1000
 """Hooks that came before their turn's prompt was read, some 100 ms; those of one that never is go again."""
@@ -82,7 +84,10 @@ class _Ask:
     call: str | None = None
     opened: bool = False
     left_at: float | None = None
-    """Its dialog was gone: it was answered at the keyboard. The transcript tells how."""
+    """Its dialog was gone: it was answered. The transcript tells how."""
+    answer: Outcome | None = None
+    """A client's, which is on its way to the CLI, while a key of a person's may be as well."""
+    answered_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -143,9 +148,12 @@ class TuiReader:
         self._count = 0
         self._later: deque[Json] = deque(maxlen=LATER)
         self._asks: dict[str, _Ask] = {}
+        self._outcomes: dict[str, Outcome] = {}
         self._doubt_until = 0.0
         self._model: str | None = None
         self._mode: str | None = None
+        self._waited = False
+        """A dialog was open when there was a status last: while it is being written there is none."""
         self._busy_since: float | None = None
         self._interrupting = False
         self._tool_since = False
@@ -200,10 +208,25 @@ class TuiReader:
     def asks(self, request: str) -> bool:
         """It waits for an answer, as far as can be seen."""
         ask = self._asks.get(request)
-        return ask is not None and ask.left_at is None
+        return ask is not None and ask.left_at is None and ask.answer is None
 
     def answered(self, request: str) -> None:
+        """By a client, and nobody else can have."""
         self._asks.pop(request, None)
+
+    def answering(self, request: str, outcome: Outcome, now: float) -> None:
+        """By a client, unless a person is quicker: what follows tells (`outcome`), and is waited for."""
+        ask = self._asks[request]
+        ask.answer, ask.answered_at = outcome, now
+
+    def outcome(self, request: str) -> Outcome | None:
+        """How it was closed."""
+        return self._outcomes.get(request)
+
+    @property
+    def only_ask(self) -> bool:
+        """One question is open. Of several, what follows tells only when all have been answered."""
+        return len(self._asks) == 1
 
     def given_back(self, text: str, now: float) -> list[Signal]:
         """This stands in the input box: an Escape before the first word puts the prompt there again."""
@@ -299,8 +322,10 @@ class TuiReader:
         for ask in self._asks.values():
             if status == "waiting":
                 ask.left_at = None
-            elif before == "waiting" and status == "busy" and len(self._asks) == 1:
+            elif self._waited and status == "busy" and self.only_ask:
                 ask.left_at = now
+        if self.status_now is not None:
+            self._waited = status == "waiting"
         turn = self._turn
         if status == "busy" and turn is None and self._expected is not None and self._expected.command:
             out += self._begin(None, self._expected.text, now)
@@ -381,12 +406,14 @@ class TuiReader:
         if turn is None or not turn.in_transcript or not isinstance(content, list):
             return []
         out: list[Signal] = []
+        decision = entry.get("permissionDecision")
+        ran = isinstance(decision, dict) and decision.get("decision") == "accept"
+        refused: Outcome = "withdrawn" if self._interrupting else "denied"
         for block in content:
             if block.get("type") == "tool_result":
                 call = str(block.get("tool_use_id"))
                 failed = bool(block.get("is_error"))
-                denied: Outcome = "withdrawn" if self._interrupting else "denied"
-                out += self._moot_call(call, denied if failed else "allowed")
+                out += self._moot_call(call, refused if failed and not ran else "allowed")
                 turn.calls.pop(call, None)
                 out.append(ToolAnswered(call, output_text(block.get("content")), failed))
             elif str(block.get("text", "")).startswith(INTERRUPTED):
@@ -558,8 +585,8 @@ class TuiReader:
             out += self._blocks.settle(None, f"stop-{turn.prompt_id}", {"type": "text", "text": text})
         out += self._blocks.drop_all() if status == "completed" else self._blocks.keep_all()
         for request, ask in list(self._asks.items()):
-            left = status == "completed" and ask.left_at is not None
-            out += self._moot(request, "allowed" if left else "withdrawn")
+            left: Outcome = "allowed" if status == "completed" and ask.left_at is not None else "withdrawn"
+            out += self._moot(request, ask.answer or left)
         usage = sum(turn.usage.values(), Usage()) if turn.usage else None
         self._turn, self._previews = None, {}
         if turn.prompt_id is not None:
@@ -578,9 +605,8 @@ class TuiReader:
         out: list[Signal] = []
         turn = self._turn
         for request, ask in list(self._asks.items()):
-            if ask.left_at is not None and now - ask.left_at > GRACE_S:
-                # Not refused, or that would stand there by now: it runs, and has no result yet.
-                out += self._moot(request, "allowed")
+            if (outcome := _presumed(ask, now)) is not None:
+                out += self._moot(request, outcome)
                 continue
             if ask.opened:
                 continue
@@ -613,6 +639,7 @@ class TuiReader:
 
     def _moot(self, request: str, outcome: Outcome) -> list[Signal]:
         self._asks.pop(request, None)
+        self._outcomes = dict([*self._outcomes.items(), (request, outcome)][-ENDED:])
         return [AnswerMoot(RequestId(request), outcome)]
 
     def _settings(self, model: object, mode: object) -> list[Signal]:
@@ -636,6 +663,18 @@ def _needed(request: RequestId, ask: _Ask) -> AnswerNeeded:
         tuple(s for s in offered if isinstance(s, dict)) if isinstance(offered, list) else (),
         ask.call,
     )
+
+
+def _presumed(ask: _Ask, now: float) -> Outcome | None:
+    """How it was answered, where its call has no result for so long that it cannot have been refused, or
+    that nobody but the client can have been there."""
+    gone_s = 0.0 if ask.left_at is None else now - ask.left_at
+    if ask.answer is None:
+        return "allowed" if gone_s > GRACE_S else None
+    if ask.answer == "allowed" and gone_s > CALL_S:
+        return "allowed"
+    patience = GRACE_S if ask.answer == "allowed" else REFUSAL_S
+    return ask.answer if now - ask.answered_at > patience else None
 
 
 def _key(name: object, given: object) -> str:

@@ -48,6 +48,7 @@ from bridge.sessions.backends.base import Liveness
 from bridge.sessions.journal import Journal
 from bridge.sessions.registry import BackendKind, Registry
 from bridge.signals import (
+    AnswerMoot,
     AnswerNeeded,
     BlockSettled,
     ProcessExited,
@@ -562,6 +563,26 @@ async def test_an_answer_is_sent_then_told(house: House) -> None:
         with pytest.raises(RequestClosed) as refused:
             await call(service, "demo", AnswerRequest(request="r1", decision="deny"))
         assert refused.value.details == {"request": "r1", "outcome": "allowed", "by": "me"}
+
+
+async def test_an_answer_that_a_person_was_quicker_than_is_refused_with_theirs(house: House) -> None:
+    """Also where they said the other thing; where it is merely not heard, the request stays open."""
+    house.prepare = lambda backend: setattr(backend, "answer_prompts", False)
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        await call(service, "demo", SubmitPrompt(prompt="x"))
+        backend = house.backends["demo"]
+        backend.say(UpstreamActive(), AnswerNeeded(RequestId("r1"), "permission", "Bash", {}))
+        await viewer.until("request_opened")
+        backend.refuse = "it is not heard"
+        with pytest.raises(InternalError, match="not heard"):
+            await call(service, "demo", AnswerRequest(request="r1", decision="deny"))
+        backend.before_answering = (AnswerMoot(RequestId("r1"), "allowed"),)
+        with pytest.raises(RequestClosed) as refused:
+            await call(service, "demo", AnswerRequest(request="r1", decision="deny"))
+        assert refused.value.details == {"request": "r1", "outcome": "allowed", "by": None}
+        closed = await viewer.until("request_closed")
+        assert (closed.outcome, closed.by) == ("allowed", None)
 
 
 async def test_a_refused_configuration_changes_nothing(house: House) -> None:

@@ -12,16 +12,17 @@ import random
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.commands import StartOptions, SubmitPrompt
+from bridge.commands import AnswerRequest, StartOptions, SubmitPrompt
 from bridge.events import (
     Block,
     Evidence,
+    Outcome,
     RequestAnswered,
     RequestId,
     RequestOpened,
@@ -442,6 +443,40 @@ def test_how_a_person_answered_is_known_whatever_is_late_or_missing(
 ) -> None:
     """The status tells only that the dialog is gone, also where what was said there is no."""
     assert outcomes(played(case, change)) == [BY_KEY[case]]
+
+
+def not_waiting(line: Line) -> bool:
+    told = line[2][0] if line[2] else {}
+    if line[1] == "hook":
+        return bool(told["hook_event_name"] == "PostToolUse")
+    return line[1] == "status" and told.get("status") != "waiting"
+
+
+ANSWERS: dict[Outcome, Literal["allow", "deny"]] = {"allowed": "allow", "denied": "deny"}
+
+
+@pytest.mark.parametrize("case", BY_KEY)
+@pytest.mark.parametrize("answer", ["allowed", "denied"])
+@pytest.mark.parametrize("missing", [(), STATUS])
+def test_of_two_answers_at_once_the_one_counts_that_claude_took(
+    case: str, answer: Outcome, missing: tuple[str, ...]
+) -> None:
+    """A client's is on its way in the very moment in which a person presses a key."""
+    lines = recording(case)
+    asked = next(n for n, line in enumerate(lines) if line[1] == "asked")
+    gone = next(n for n, line in enumerate(lines) if n > asked and not_waiting(line))
+    session = Session()
+    session.play([line for line in lines[:gone] if line[1] not in missing], rest=False)
+    session.tick(lines[gone][0])
+    [request] = session.core.requests
+    session.core.answer(AnswerRequest(request=request.id, decision=ANSWERS[answer]), "me")
+    session.reader.answering(request.id, answer, session.now)
+    assert not session.reader.asks(request.id)
+    session.play([line for line in lines[gone:] if line[1] not in missing])
+    [closed] = [o for o in session.out if isinstance(o, RequestAnswered)]
+    assert closed.outcome == session.reader.outcome(request.id) == BY_KEY[case]
+    assert closed.by == ("me" if answer == BY_KEY[case] else None)
+    assert session.told == EXPECTED[case]
 
 
 def test_a_tool_that_runs_on_does_not_keep_its_question_open() -> None:
