@@ -1,8 +1,8 @@
 """The command `claude-bridge`: words in, words out.
 
 No logic of its own: `app` serves, `client` speaks to a bridge, `doctor` looks at the machine, `reading`
-says what a terminal shows. Every failure ends as one sentence and what to do about it, with an exit status
-that scripts can tell apart (docs/reference/command-line.md).
+says what a terminal shows, `export` what a document has. Every failure ends as one sentence and what to do
+about it, with an exit status that scripts can tell apart (docs/reference/command-line.md).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from bridge import __version__, client, doctor
 from bridge.client import Submission
 from bridge.config import load
 from bridge.errors import RefusedByBridge, SetupError
+from bridge.export import markdown
 from bridge.locate import Look, read_token
 from bridge.reading import printable
 from bridge.terminal import Following, Screen, branch
@@ -355,6 +356,34 @@ def tail(
         asyncio.run(Following(name, as_json, False, thinking).all(events))
     except KeyboardInterrupt:
         return _left(name, None)
+    return OK
+
+
+@cli.command("export")
+def export_session(
+    name: Name,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file instead of the terminal.")
+    ] = None,
+    as_json: Json = False,
+    state_dir: StateDir = None,
+    url: Url = None,
+    token: Token = None,
+) -> int:
+    """Print a session's whole history, as Markdown or as JSON."""
+    session, turns = asyncio.run(client.history(_look(state_dir, url, token), name))
+    if as_json:
+        document = orjson.dumps({"session": session, "turns": turns}, option=orjson.OPT_APPEND_NEWLINE)
+    else:
+        document = markdown(session, turns).encode()
+    if output is None:
+        sys.stdout.buffer.write(document)
+        return OK
+    try:
+        output.write_bytes(document)
+    except OSError as e:
+        raise SetupError(f"{output} cannot be written: {e.strerror}.", "Choose another with -o.") from e
+    Screen.made().err.print(f"{len(turns)} turns are written to {output}.", highlight=False)
     return OK
 
 

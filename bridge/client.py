@@ -204,6 +204,19 @@ async def ask(look: Look, topic: str, event: str | None, payload: Payload) -> Pa
             raise BridgeUnreachable(str(e), "Try again; the bridge's log may say why.") from None
 
 
+async def history(look: Look, session: str) -> tuple[Payload, list[Payload]]:
+    """A session, and all of its finished turns, oldest first. Raises as `ask` does."""
+    topic = f"session:{session}"
+    async with connect(look.address()) as connection:
+        try:
+            joined = await connection.join(topic, {"turns": 0})
+            async with aclosing(_pages(connection, topic)) as pages:
+                newest_first = [page async for page in pages]
+        except ConnectionLost as e:
+            raise BridgeUnreachable(str(e), "Try again; the bridge's log may say why.") from None
+    return joined["session"], [turn for page in reversed(newest_first) for turn in page]
+
+
 async def answer(look: Look, session: str, payload: Payload, answers: list[str]) -> Payload:
     """Answer a request; `answers` are the choices to its questions, in their order."""
     async with connect(look.address()) as connection:
@@ -374,10 +387,19 @@ def _tells_of(joined: Payload, turn: str) -> bool:
 
 async def _looked_up(connection: Connection, topic: str, turn: str) -> list[Payload]:
     """A finished turn out of the history, however long ago it was; nothing where it is not there."""
+    async with aclosing(_pages(connection, topic)) as pages:
+        async for page in pages:
+            if found := [t for t in page if t["id"] == turn]:
+                return found
+    return []
+
+
+async def _pages(connection: Connection, topic: str) -> AsyncGenerator[list[Payload], None]:
+    """The finished turns of a joined session, the newest page first, each oldest first."""
     before: Payload = {}
     while True:
         page: list[Payload] = (await connection.push(topic, "history", {"limit": PAGE, **before}))["turns"]
-        found = [t for t in page if t["id"] == turn]
-        if found or len(page) < PAGE:
-            return found
+        yield page
+        if len(page) < PAGE:
+            return
         before = {"before": page[0]["id"]}

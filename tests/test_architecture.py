@@ -45,7 +45,7 @@ class Row:
 VOCABULARY_NEVER = SOCKETS | TMUX | LOOP | CHILDREN
 PURE_NEVER = SOCKETS | TMUX | LOOP | CHILDREN | CLOCK
 
-COMMANDS = ("client", "locate", "reading", "terminal", "doctor")
+COMMANDS = ("client", "locate", "reading", "export", "terminal", "doctor")
 
 TABLE = (
     # The vocabulary, in its own order: each may import what stands before it.
@@ -115,6 +115,7 @@ TABLE = (
     Row(("locate",), VOCABULARY, PURE_NEVER - {"urllib"}),
     Row(("client",), (*VOCABULARY, "wire.*", "locate", "reading"), TMUX | CHILDREN),
     Row(("reading",), ("errors",), PURE_NEVER),
+    Row(("export",), (), PURE_NEVER),
     Row(("doctor",), (*VOCABULARY, "locate", "sessions.claude.*", "sessions.tmux"), TMUX),
     Row(("terminal",), ("errors", "client", "reading"), SOCKETS | TMUX | CHILDREN),
     Row(("cli",), ("app", *COMMANDS, "config", "errors", "log", "wire.*"), TMUX),

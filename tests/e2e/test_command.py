@@ -48,6 +48,14 @@ def test_submit_starts_a_session_and_prints_the_reply(bridge: BridgeProcess) -> 
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "You said: hello\n", "")
 
 
+def test_export_is_the_conversation_as_a_document(bridge: BridgeProcess) -> None:
+    bridge.run("submit", "kept", "hello", "--start")
+    ran = bridge.run("export", "kept")
+    assert ran.returncode == 0
+    assert ran.stdout.startswith("# kept\n")
+    assert "\n> hello\n\nYou said: hello\n" in ran.stdout
+
+
 def test_a_failed_turn_ends_with_1(bridge: BridgeProcess) -> None:
     """With the reason, and the next prompt works."""
     ran = bridge.run("submit", "failing", sim(status=400), "--start")

@@ -286,6 +286,52 @@ def test_tail_shows_the_past_and_what_follows(run: Callable[..., Ran]) -> None:
     assert "local> hi" in ran.err
 
 
+def test_export_prints_every_turn_there_ever_was(
+    run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a document on stdout, or in a file; as JSON, what the bridge said."""
+    monkeypatch.setattr(cli.client, "PAGE", 2)
+    turns = [
+        {"id": f"t{n}", "prompt": f"prompt {n}", "author": "ann", "source": "client", "status": "completed",
+         "text": f"answer {n}", "blocks": [], "queued_at": f"2026-01-0{n}T00:00:00.000Z"}
+        for n in (1, 2, 3)
+    ]  # fmt: skip
+    session = {"name": "demo", "backend": "headless", "state": "idle"}
+
+    async def script(peer: Peer) -> None:
+        await (await peer.expect("phx_join")).reply({**JOINED, "session": session})
+        first = await peer.expect("history")
+        assert first.payload == {"limit": 2}
+        await first.reply({"turns": turns[1:]})
+        second = await peer.expect("history")
+        assert second.payload == {"limit": 2, "before": "t2"}
+        await second.reply({"turns": turns[:1]})
+        await peer.until_closed()
+
+    with bridge(script, script, script):
+        ran = run("export", "demo")
+        prompts = [line for line in ran.out.splitlines() if line.startswith("> ")]
+        assert (ran.status, prompts) == (0, ["> prompt 1", "> prompt 2", "> prompt 3"])
+        assert json.loads(run("export", "demo", "--json").out) == {"session": session, "turns": turns}
+        written = run("export", "demo", "-o", str(tmp_path / "demo.md"))
+    assert (written.out, (tmp_path / "demo.md").read_text()) == ("", ran.out)
+
+
+def test_export_says_where_it_cannot_write(run: Callable[..., Ran], tmp_path: Path) -> None:
+    """One sentence, status 2."""
+    session = {"name": "demo", "backend": "headless", "state": "idle"}
+
+    async def script(peer: Peer) -> None:
+        await (await peer.expect("phx_join")).reply({**JOINED, "session": session})
+        await (await peer.expect("history")).reply({"turns": []})
+        await peer.until_closed()
+
+    with bridge(script):
+        ran = run("export", "demo", "-o", str(tmp_path))
+    assert (ran.status, ran.out) == (2, "")
+    assert "cannot be written" in ran.err
+
+
 def test_sessions_are_listed(run: Callable[..., Ran]) -> None:
     """One a line, with what one looks for."""
     session = {"name": "demo", "state": "idle", "backend": "headless", "model": None, "turns": 3,
