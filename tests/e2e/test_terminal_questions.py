@@ -141,13 +141,16 @@ def test_escape_at_the_keyboard_denies_and_ends_the_turn(
     assert_over(sessions, channel, person)
 
 
-@pytest.mark.timeout(300)
-def test_both_at_once_end_in_the_same_state(sessions: Sessions, attach: Attach, tmp_path: Path) -> None:
-    """Twenty times, and every other time they do not agree."""
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("times", [6, pytest.param(100, marks=pytest.mark.soak)])
+def test_both_at_once_end_in_the_same_state(
+    sessions: Sessions, attach: Attach, tmp_path: Path, times: int
+) -> None:
+    """Again and again, and every other time they do not agree."""
     channel = sessions.join()
     person = attach(channel)
     winners = set()
-    for n in range(20):
+    for n in range(times):
         made = tmp_path / f"made-{n}"
         turn = channel.submit(touching(made))
         request = opened(channel, turn)
