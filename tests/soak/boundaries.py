@@ -8,9 +8,6 @@ last. What a stopped process holds up can be held up for as long as it takes.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
-import errno
 import fcntl
 import os
 import random
@@ -23,12 +20,12 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from inotify_simple import INotify, flags
 
 from bridge.client import ConnectionLost, connect
 from bridge.errors import BridgeUnreachable
 from tests.fakes.bridge import BridgeProcess
+from tests.fakes.held import held
 from tests.soak.askers import submit
 from tests.soak.bridge_kills import address_of
 from tests.soak.ledger import Record, effects
@@ -36,8 +33,6 @@ from tests.soak.prompts import Prompt, Writer
 from tests.soak.watcher import AGAIN_S, View, Watcher
 
 Json = dict[str, Any]
-
-PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH, WALL = 0x4206, 0x4207, 17, 0x40000000  # linux/ptrace.h, wait.h
 
 QUIET_S = 1.5
 """A prompt that has left no trace for so long is over: then the bridge is killed all the same."""
@@ -178,34 +173,6 @@ class Scene:
             while text not in self.said_so_far()[after:]:
                 said = await asyncio.to_thread(news.read, int(WAIT_S * 1000))
                 assert said, f"the CLI does not say {text!r}"
-
-
-@contextmanager
-def held(pid: int) -> Iterator[None]:
-    """Nothing of a process runs meanwhile. SIGSTOP will not do: tmux goes on with what it finds stopped."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
-
-    def ptrace(request: int, tid: int) -> None:
-        if libc.ptrace(request, tid, None, None) != 0:
-            number = ctypes.get_errno()
-            if number in (errno.EPERM, errno.ENOSYS):
-                pytest.skip("this machine does not let one process hold another")
-            raise OSError(number, os.strerror(number))
-
-    threads: set[int] = set()
-    try:
-        while new := {int(t) for t in os.listdir(f"/proc/{pid}/task")} - threads:
-            for tid in new:
-                ptrace(PTRACE_SEIZE, tid)
-                threads.add(tid)
-                ptrace(PTRACE_INTERRUPT, tid)
-                os.waitpid(tid, WALL)
-        yield
-    finally:
-        for tid in threads:
-            with contextlib.suppress(ProcessLookupError):
-                ptrace(PTRACE_DETACH, tid)
 
 
 @asynccontextmanager

@@ -57,6 +57,9 @@ DENIED = "The user denied this."
 FLUSH_S = 1.0
 """How long a bridge that stops waits for a prompt to be read, rather than leave half a line behind."""
 
+TICK_S = 0.1
+"""Between two looks whether a silent process has been silent for long enough, at least."""
+
 INTERRUPT_TRIES = 500
 INTERRUPT_AGAIN_S = 0.02
 """A prompt is taken up some milliseconds after it was read; the rest is for a machine under load."""
@@ -188,7 +191,14 @@ class HeadlessBackend:
         await self._end_whatever_runs(politely=True)
 
     async def attend(self) -> None:
-        """Everything is called back here."""
+        """Everything else is called back."""
+        claude = self._host.claude
+        while True:
+            link = self._link
+            silent_s = link.silent_s if link is not None else 0.0
+            if link is not None and link.busy and silent_s >= claude.silence_s:
+                await link.prove(claude.start_timeout_s)
+            await asyncio.sleep(max(TICK_S, claude.silence_s - silent_s))
 
     async def detach(self) -> None:
         link, self._link = self._link, None

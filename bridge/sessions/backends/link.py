@@ -7,6 +7,7 @@ Starting, finding and ending processes is `headless`' concern.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal as signals
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +76,7 @@ class Link:
         self._replies: dict[str, asyncio.Future[ControlReply]] = {}
         self._greeting: str | None = None
         self._answered: set[str] = set()
+        self._heard_at = asyncio.get_running_loop().time()
         self._pane = PaneWriter(tty)
         self._transcript = Transcript()
         self._why: str | None = None
@@ -106,23 +108,41 @@ class Link:
         self._pane.write(self._transcript.prompt(text))
         await self._pipe.write(stdin.prompt(identity, text))
 
-    async def ask(self, subtype: str, **arguments: Any) -> ControlReply:
+    async def ask(self, subtype: str, *, within_s: float = CONTROL_S, **arguments: Any) -> ControlReply:
         """A control request and its answer. Raises `BackendError` where there is none in time, where the
         CLI refuses, and where it ends."""
         request = f"{OURS}{uuid4().hex}"
         reply: asyncio.Future[ControlReply] = asyncio.get_running_loop().create_future()
         self._replies[request] = reply
         try:
-            async with asyncio.timeout(CONTROL_S):
+            async with asyncio.timeout(within_s):
                 await self._pipe.write(stdin.control(request, subtype, **arguments))
                 said = await reply
         except TimeoutError:
-            raise BackendError(f"claude did not answer {subtype!r} within {CONTROL_S} s") from None
+            raise BackendError(f"claude did not answer {subtype!r} within {within_s:g} s") from None
         finally:
             self._replies.pop(request, None)
         if not said.ok:
             raise BackendError(said.error or f"claude refused {subtype!r}")
         return said
+
+    @property
+    def busy(self) -> bool:
+        """A prompt is being answered, as far as has been read."""
+        return self._parser.busy
+
+    @property
+    def silent_s(self) -> float:
+        """Since it said anything."""
+        return asyncio.get_running_loop().time() - self._heard_at
+
+    async def prove(self, within_s: float) -> None:
+        """Have it say something, or kill it: what it is asked it does not know, and any answer will do."""
+        asked_at = asyncio.get_running_loop().time()
+        with contextlib.suppress(BackendError):
+            await self.ask("ping", within_s=within_s)
+        if self._heard_at < asked_at and not self.gone.done() and not self.stopping:
+            self._kill(f"claude hung: it said nothing for {self.silent_s:.0f} s, and did not answer")
 
     async def answer(self, request: RequestId, line: bytes) -> None:
         self._answered.add(request)
@@ -160,6 +180,7 @@ class Link:
     # --- what it says -----------------------------------------------------------------------------------
 
     def _take(self, data: bytes) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
         for segment in self._parser.feed(data):
             self._hand_over(segment)
 
@@ -209,8 +230,11 @@ class Link:
         self._pipe.put(stdin.control(self._greeting, "initialize", hooks=None))
 
     def _give_up(self, after_s: float) -> None:
-        self._why = f"claude did not answer within {after_s:g} s"
-        log.warning("gave up waiting for the process", pid=self.process.pid, after_s=after_s)
+        self._kill(f"claude did not answer within {after_s:g} s")
+
+    def _kill(self, why: str) -> None:
+        self._why = why
+        log.warning("killed the process", pid=self.process.pid, why=why)
         self.process.send(signals.SIGKILL)
 
     # --- its end ----------------------------------------------------------------------------------------

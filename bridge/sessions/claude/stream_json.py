@@ -197,7 +197,7 @@ class StreamParser:
             # Also where a turn was announced by no prompt, because Claude went on by itself.
             before = self._activity(parent)
             return before + self._blocks.message_started(parent, str(event["message"].get("id", "")))
-        if not self._open:
+        if not self.busy:
             return ()
         match kind:
             case "content_block_start":
@@ -214,11 +214,11 @@ class StreamParser:
     def _assistant(self, frame: Json, parent: Parent) -> Sequence[Item]:
         message = frame["message"]
         if message.get("model") == "<synthetic>":
-            if self._open and parent is None and (frame.get("error") or frame.get("is_api_error_message")):
+            if self.busy and parent is None and (frame.get("error") or frame.get("is_api_error_message")):
                 self._error = _api_error(frame, message)
             return ()
         items = self._activity(parent)
-        if not self._open:
+        if not self.busy:
             return ()
         for content in message.get("content") or ():
             items += self._blocks.settle(parent, str(message.get("id", "")), content)
@@ -228,7 +228,7 @@ class StreamParser:
         if frame.get("isReplay"):
             return self._acknowledged(frame["uuid"]) if frame.get("uuid") == self._identity else ()
         content = frame["message"].get("content")
-        if not self._open or not isinstance(content, list):
+        if not self.busy or not isinstance(content, list):
             return ()
         return [
             ToolAnswered(
@@ -244,7 +244,8 @@ class StreamParser:
     # --- where the turn stands --------------------------------------------------------------------------
 
     @property
-    def _open(self) -> bool:
+    def busy(self) -> bool:
+        """A prompt is being answered, as far as has been read."""
         return self._expected is not None or self._typed
 
     def _activity(self, parent: Parent) -> list[Item]:
@@ -253,7 +254,7 @@ class StreamParser:
             return []
         items = self._release()  # the next turn began, and nobody said that the last one is over
         self._error = None  # what it was, it is overcome
-        if not self._open:
+        if not self.busy:
             self._typed = True
             items.append(PromptTyped(""))
         if not self._active:
@@ -324,7 +325,7 @@ class StreamParser:
         items = self._named(frame)
         uuids = [frame.get("user_message_uuid"), *(frame.get("user_message_uuids") or ())]
         unasked = bool(frame.get("origin")) and self._identity is not None and self._identity not in uuids
-        if not self._open or unasked:
+        if not self.busy or unasked:
             # Unasked: Claude went on by itself just before it read our prompt, whose answer is to come.
             return items + self._blocks.drop_all()
         if str(frame.get("terminal_reason") or "").startswith("aborted"):
