@@ -149,7 +149,6 @@ def test_both_at_once_end_in_the_same_state(
     """Again and again, and every other time they do not agree."""
     channel = sessions.join()
     person = attach(channel)
-    winners = set()
     for n in range(times):
         made = tmp_path / f"made-{n}"
         turn = channel.submit(touching(made))
@@ -162,7 +161,6 @@ def test_both_at_once_end_in_the_same_state(
         key.join()
         story = channel.story(turn)
         outcome, by = closed(channel, request)
-        winners.add(by)
         assert (story.status, made.exists()) == ("completed", outcome == "allowed")
         try:
             answer.reply()

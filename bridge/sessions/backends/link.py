@@ -138,10 +138,12 @@ class Link:
 
     async def prove(self, within_s: float) -> None:
         """Have it say something, or kill it: what it is asked it does not know, and any answer will do."""
-        asked_at = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
         with contextlib.suppress(BackendError):
             await self.ask("ping", within_s=within_s)
-        if self._heard_at < asked_at and not self.gone.done() and not self.stopping:
+        waited_s = loop.time() - max(asked_at, self._heard_at)
+        if waited_s >= within_s and not self.gone.done() and not self.stopping:
             self._kill(f"claude hung: it said nothing for {self.silent_s:.0f} s, and did not answer")
 
     async def answer(self, request: RequestId, line: bytes) -> None:
