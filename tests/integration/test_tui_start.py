@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -401,7 +403,7 @@ async def test_a_tui_that_was_put_to_sleep_is_woken_by_a_signal(tui: Tui) -> Non
     await tui.start()
     tui.keys("C-z")
     await tui.until(lambda: "suspended" in tui.screen())
-    subprocess.run(["kill", "-CONT", str(tui.pane.pid)], check=True)
+    os.kill(tui.pane.pid, signal.SIGCONT)
     assert await tui.sent("Awake?") == "Awake?"
 
 
