@@ -97,9 +97,19 @@ class Person:
             again = time.monotonic() + 5
             while time.monotonic() < again:
                 if self._seen.exists():
+                    self._until(self._back, "the TUI to take its terminal back")
                     return self._seen.read_text()
                 time.sleep(0.02)
         raise AssertionError(f"no editor opened; the screen shows:\n{self.screen}")
+
+    def _back(self) -> bool:
+        """The editor is gone: until then the terminal would make another character of Enter."""
+        tty = self._bridge.tmux("display-message", "-p", "-t", f"=claude_{self._name}:", "#{pane_tty}").stdout
+        fd = os.open(tty.strip(), os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+        try:
+            return not termios.tcgetattr(fd)[0] & termios.ICRNL
+        finally:
+            os.close(fd)
 
     def until_box(self, fits: Callable[[str], bool]) -> str:
         """What stands there as soon as it fits: what the bridge was about to send may stand before it for
