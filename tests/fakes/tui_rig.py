@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import time
 import uuid
@@ -158,7 +159,9 @@ class TuiRig:
         self._serving = asyncio.create_task(self.hooks.serve())
 
     async def close(self) -> None:
-        pids = [pane.pid for pane in await self.tmux.panes()]
+        pids = [pane.pid for pane in await self.tmux.panes() if not pane.dead]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)  # hung up on, some take ten seconds
         await self.tmux.kill_server()
         # They write into the test's folder to the last.
         await until(lambda: not any(_alive(pid) for pid in pids))
