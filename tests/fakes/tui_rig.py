@@ -161,7 +161,8 @@ class TuiRig:
     async def close(self) -> None:
         pids = [pane.pid for pane in await self.tmux.panes() if not pane.dead]
         for pid in pids:
-            os.kill(pid, signal.SIGKILL)  # hung up on, some take ten seconds
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)  # hung up on, some take ten seconds
         await self.tmux.kill_server()
         # They write into the test's folder to the last.
         await until(lambda: not any(_alive(pid) for pid in pids))
