@@ -433,6 +433,7 @@ async def test_sessions_turns_and_queue_come_back_after_a_restart(house: House) 
     async with house.open() as service:
         _, viewer = await house.join(service, "demo", JoinSession())
         await viewer.state(service, "idle")
+        await house.join(service, "demo", JoinSession())  # a join's moment is one where all is on disk
         turns = await service.history(ME, "demo", ReadHistory())
         assert [(t.prompt, t.text, t.status) for t in turns] == [
             ("first", "so on", "completed"),
