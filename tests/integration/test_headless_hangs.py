@@ -59,7 +59,7 @@ async def test_a_cli_that_hangs_is_killed(rig: Rig, when: str) -> None:
                 await gone(pid)
         exited = await rig.until(ProcessExited)
     assert exited.code == -9
-    assert exited.reason.startswith("claude hung: it said nothing for 1 s")
+    assert exited.reason.startswith("claude hung: it said nothing for ")
 
 
 async def gone(pid: int) -> None:

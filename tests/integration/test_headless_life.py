@@ -401,7 +401,7 @@ async def test_a_conversation_that_holds_no_word_yet_is_begun_under_another_id(r
     cwd = rig.launch().options.cwd
     assert cwd
     folder = rig.folder / "claude" / "projects" / re.sub(r"[^A-Za-z0-9]", "-", cwd)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     line = {"type": "queue-operation", "operation": "enqueue", "sessionId": rig.conversation, "content": "x"}
     (folder / f"{rig.conversation}.jsonl").write_text(json.dumps(line) + "\n")
     await rig.start(2, resume=True)

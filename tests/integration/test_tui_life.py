@@ -109,7 +109,7 @@ async def test_a_conversation_that_holds_no_word_yet_is_begun_under_another_id(r
         await rig.start()
         before = rig.session.conversation
         folder = rig.config_dir / "projects" / re.sub(r"[^A-Za-z0-9]", "-", str(rig.cwd))
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{before}.jsonl").write_text(f'{{"type":"mode","mode":"normal","sessionId":"{before}"}}\n')
         rig.kill(signal.SIGKILL)
         await rig.until(lambda: rig.session.restarts == 1)

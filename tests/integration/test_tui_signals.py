@@ -152,7 +152,7 @@ async def test_an_escape_before_the_first_word_without_a_status_file(rig: TuiRig
     if by == "Escape":
         while "esc to interrupt" in await rig.screen():  # lost where the bridge looks into the box just then
             await rig.press("Escape")
-            await asyncio.sleep(1)
+            await asyncio.sleep(2)
     else:
         await rig.interrupt()
     assert (await rig.finished(turn)).status == "interrupted"
