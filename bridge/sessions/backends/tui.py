@@ -59,6 +59,8 @@ ASK_S = 2.0
 """The permission hook looks for the bridge twice a second."""
 LOOK_S = 1.0
 """Between two questions whether it is time to look into the input box."""
+LATE_WORDS = 10
+"""Looks at the screen of a process that has ended, 0.2 s in all, for one that shows nothing."""
 SCREEN_LINES = 8
 """Of what the screen showed last: enough to see why a process ended. For people alone."""
 DENIED = "A person refused this."
@@ -255,7 +257,13 @@ class TuiBackend:
         how = "claude ended" if code is None else f"claude ended with status {code}"
         if code is not None and code < 0:
             how = f"claude was ended by signal {-code}"
-        reason = _because(how, await self._screen())
+        said = await self._screen()
+        for _ in range(LATE_WORDS):
+            if said:
+                break
+            await asyncio.sleep(0.02)  # tmux may know that it ended before it has read what it wrote
+            said = await self._screen()
+        reason = _because(how, said)
         self._sink(Batch(generation, (ProcessExited(code, reason),), place))
 
     async def _screen(self) -> list[str]:
