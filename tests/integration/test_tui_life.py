@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +219,25 @@ async def test_a_prompt_of_unknown_fate_is_not_typed_again_behind_a_persons(
         assert (await rig.finished(turn)).status == "unknown"
         await works(rig)
         assert rig.typed("cut Please") == 1
+
+
+@pytest.mark.parametrize("meanwhile", ["it runs", "it ends"])
+async def test_an_acknowledged_prompt_is_not_typed_again_where_the_journal_was_not_told(
+    rig: TuiRig, meanwhile: str
+) -> None:
+    """That it was seen is written down a moment later; a bridge may be killed in that moment."""
+    async with rig.bridge():
+        await rig.start()
+        turn = await rig.submit("cut " + sim(text="Said.", first_ms=1500))
+        entered = rig.state_dir / "sessions" / "demo" / "entered.json"
+        await rig.until(lambda: entered.exists() and b'"known":true' in entered.read_bytes())
+    with closing(sqlite3.connect(rig.state_dir / "journal.db")) as journal, journal:
+        changed = journal.execute("UPDATE turns SET phase = 'sending' WHERE turn = ?", (turn,))
+        assert changed.rowcount == 1
+    if meanwhile == "it ends":
+        await rig.until_shown("● Said.")
+    async with rig.bridge():
+        await judge(rig, turn, "before the order")
 
 
 async def judge(rig: TuiRig, turn: str, step: str) -> None:

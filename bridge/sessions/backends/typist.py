@@ -56,7 +56,11 @@ TYPING = "the terminal is busy, or somebody types there"
 
 class Entered:
     """One session's prompts that were entered, in its folder, because the bridge may die at any moment: the
-    latest one as long as it is not acknowledged, and the texts of the last few."""
+    latest one, what became of it, and the texts of the last few.
+
+    What became of it is in the journal a moment later, or never. So the latest one is forgotten only where it
+    was not entered after all: should it come again, it is not typed again.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -70,8 +74,14 @@ class Entered:
         await asyncio.to_thread(self._write, record)
 
     async def forget(self) -> None:
-        """It is known what became of it."""
+        """It does not stand in the box any more, and was not sent."""
         await asyncio.to_thread((self._folder / "entered.json").unlink, missing_ok=True)
+
+    async def known(self, prompt_id: str | None) -> None:
+        """It has become the TUI's turn of this id; None where it was lost, or has none."""
+        record = await asyncio.to_thread(self.pending)
+        if record is not None:
+            await asyncio.to_thread(self._write, {**record, "known": True, "prompt_id": prompt_id})
 
     def pending(self) -> dict[str, Any] | None:
         try:
@@ -86,8 +96,10 @@ class Entered:
             self.left = tuple(orjson.loads((self._folder / "left.json").read_bytes()))
         record = self.pending() or {}
         if record.get("generation") == generation and isinstance(text := record.get("text"), str):
-            command = bool(record.get("command"))
-            reader.expect(TurnId(str(record.get("turn"))), as_acknowledged(text), command=command)
+            prompt_id, turn = record.get("prompt_id"), TurnId(str(record.get("turn")))
+            if prompt_id or not record.get("known"):
+                command = bool(record.get("command"))
+                reader.expect(turn, as_acknowledged(text), command=command, prompt_id=prompt_id)
 
     def _write(self, record: dict[str, Any]) -> None:
         file = self._folder / "entered.json"
@@ -258,9 +270,11 @@ class Typist:
         if box is not None and not box.placed:
             # It is not there any more: they may have pressed Enter on just our text.
             await link.until(lambda: reader.open or link.blocked is not None, ACK_S)
+        if reader.began_with(turn):
+            await self._entered.known(reader.prompt_id)
+            return
         await self._entered.forget()
-        if not reader.began_with(turn):
-            self._hold_up(turn, TYPING)
+        self._hold_up(turn, TYPING)
 
     async def _acknowledged(self, turn: TurnId, text: str, still: Still, *, command: bool) -> None:
         """Until it is, pressing Enter again only where our own text, and nothing else, is in the box."""
@@ -285,8 +299,8 @@ class Typist:
             if box == "" and command:
                 # One that ends at once leaves nothing to be seen.
                 ended = TurnEnded("completed", None)
+                await self._entered.known(None)
                 link.emit([PromptSeen(turn), UpstreamActive(), ended], "keyboard")
-                await self._entered.forget()
                 return
             if box is not None and not box.startswith(text):
                 # Sent, or cleared by a person, who may have gone on typing.
@@ -298,7 +312,7 @@ class Typist:
         if link.blocked is not None or (reader.open and not reader.began_with(turn)):
             await self._give_way(turn, text)
             return
-        await self._entered.forget()
+        await self._entered.known(reader.prompt_id)
         if reader.open:
             return
         why = "the terminal took the prompt, and Claude never acknowledged it"
@@ -312,8 +326,8 @@ class Typist:
 
     async def _dialog(self, turn: TurnId) -> None:
         """A command opened a dialog: that is all it does. Where nobody is there to see it, it is closed."""
+        await self._entered.known(None)
         self._link.emit([PromptSeen(turn), UpstreamActive(), TurnEnded("completed", None)], "keyboard")
-        await self._entered.forget()
         if await self._tmux.typed_at(self._session) is None:
             await self._press("Escape")
 
@@ -321,9 +335,9 @@ class Typist:
         """It was entered before, by a bridge or into a process that is no more. Never typed twice."""
         link = self._link
         reader = link.reader
-        reader.expect(turn, as_acknowledged(text))
+        reader.expect(turn, as_acknowledged(text), prompt_id=record.get("prompt_id"))
         try:
-            if record.get("generation") == link.generation and not reader.open:
+            if not record.get("known") and record.get("generation") == link.generation and not reader.open:
                 still = await self._still()
                 if still is not None and await self._editor.look() == text and not reader.open:
                     self._expect(turn, text, command=False)
@@ -335,7 +349,7 @@ class Typist:
             await self._release()
         if reader.open and not reader.began_with(turn):
             return  # a person's own, which this one waits for now; then it is asked again what became of it
-        await self._entered.forget()
+        await self._entered.known(reader.prompt_id)
         if reader.open:
             # What runs was told of before this bridge could know whose it was.
             link.emit([PromptSeen(turn), UpstreamActive()], "transcript")

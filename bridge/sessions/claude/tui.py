@@ -124,6 +124,8 @@ class _Expected:
     turn: TurnId
     text: str
     command: bool
+    prompt_id: str | None
+    """The TUI's own, where it is known."""
 
 
 class TuiReader:
@@ -173,15 +175,21 @@ class TuiReader:
         """The open turn has said nothing yet."""
         return self._turn is not None and not self._turn.active
 
+    @property
+    def prompt_id(self) -> str | None:
+        """The TUI's own id of the open turn."""
+        return self._turn.prompt_id if self._turn is not None else None
+
     def began_with(self, turn: TurnId) -> bool:
         """The open turn is this one of ours."""
         return self._turn is not None and self._turn.ours == turn
 
     # --- what the keyboard side tells -----------------------------------------------------------------
 
-    def expect(self, turn: TurnId, text: str, *, command: bool = False) -> None:
-        """This prompt is about to be entered; what is acknowledged with exactly this text is this turn."""
-        self._expected = _Expected(turn, text, command)
+    def expect(self, turn: TurnId, text: str, *, command: bool = False, prompt_id: str | None = None) -> None:
+        """This prompt is about to be entered; what is acknowledged with exactly this text is this turn. With
+        `prompt_id` it was, and only what has this id is this turn."""
+        self._expected = _Expected(turn, text, command, prompt_id)
 
     def expects(self, text: str) -> bool:
         return self._expected is not None and not self._expected.command and self._expected.text == text
@@ -531,7 +539,7 @@ class TuiReader:
             self._turn.idle_since = now + LAG_S
         self._interrupting = self._tool_since = False
         self._blocks, self._previews = Blocks(), {}
-        if expected is None or expected.text != text:
+        if expected is None or expected.text != text or expected.prompt_id not in (None, prompt_id):
             return [*out, PromptTyped(text, first=True)]
         self._expected = None
         self._turn.ours, self._turn.command = expected.turn, expected.command and prompt_id is None
