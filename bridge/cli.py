@@ -35,7 +35,7 @@ OK, TURN_FAILED, USAGE, UNREACHABLE, REFUSED, INTERNAL, INTERRUPTED = 0, 1, 2, 3
 EXIT_STATUS = {
     OK: "it worked; for `submit`, the turn completed",
     TURN_FAILED: "the turn did not complete (failed, interrupted, cancelled or unknown); "
-    "for `doctor`, a problem was found",
+    "for `doctor`, a problem was found; for `drill`, a promise was broken",
     USAGE: "the command line, the configuration or this machine is not as it must be",
     UNREACHABLE: "no bridge answers",
     REFUSED: "the bridge refused: the message says why, `--json` gives the code",
@@ -57,6 +57,18 @@ cli = typer.Typer(
 class Decision(StrEnum):
     allow = "allow"
     deny = "deny"
+
+
+class DrillBackend(StrEnum):
+    headless = "headless"
+    tmux = "tmux"
+
+
+class DrillFault(StrEnum):
+    bridge = "bridge"
+    cli = "cli"
+    tmux = "tmux"
+    clients = "clients"
 
 
 StateDir = Annotated[Path | None, typer.Option(help="State folder of the bridge that is meant.")]
@@ -127,6 +139,29 @@ def examine(
         if finding.remedy:
             screen.out.print(Text(f"          {finding.remedy}", "dim"))
     return OK if healthy else TURN_FAILED
+
+
+@cli.command()
+def drill(
+    rounds: Annotated[int, typer.Option(min=1, help="How often something is killed.")] = 20,
+    sessions: Annotated[int, typer.Option(min=1, max=50, help="Sessions of each backend.")] = 2,
+    backends: Annotated[
+        list[DrillBackend] | None, typer.Option("--backend", help="Which backends; else both.")
+    ] = None,
+    faults: Annotated[
+        list[DrillFault] | None, typer.Option("--fault", help="What a round may kill; else any.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of an earlier drill, to repeat its plan.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Kill a bridge of its own under load, again and again, and account for every prompt.
+
+    Uses the simulator, a temporary folder and a tmux server of its own; no other bridge is touched.
+    """
+    from bridge.drill.command import run  # what it takes to drill is not loaded for every command
+
+    chosen = (tuple(b.value for b in backends or DrillBackend), tuple(f.value for f in faults or DrillFault))
+    return OK if run(rounds, sessions, *chosen, seed, as_json=as_json) else TURN_FAILED
 
 
 @cli.command("token")

@@ -210,11 +210,16 @@ async def history(look: Look, session: str) -> tuple[Payload, list[Payload]]:
     async with connect(look.address()) as connection:
         try:
             joined = await connection.join(topic, {"turns": 0})
-            async with aclosing(_pages(connection, topic)) as pages:
-                newest_first = [page async for page in pages]
+            return joined["session"], await finished_turns(connection, topic)
         except ConnectionLost as e:
             raise BridgeUnreachable(str(e), "Try again; the bridge's log may say why.") from None
-    return joined["session"], [turn for page in reversed(newest_first) for turn in page]
+
+
+async def finished_turns(connection: Connection, topic: str) -> list[Payload]:
+    """All finished turns of a joined session, oldest first."""
+    async with aclosing(_pages(connection, topic)) as pages:
+        newest_first = [page async for page in pages]
+    return [turn for page in reversed(newest_first) for turn in page]
 
 
 async def answer(look: Look, session: str, payload: Payload, answers: list[str]) -> Payload:

@@ -118,13 +118,26 @@ TABLE = (
     Row(("export",), (), PURE_NEVER),
     Row(("doctor",), (*VOCABULARY, "locate", "sessions.claude.*", "sessions.tmux"), TMUX),
     Row(("terminal",), ("errors", "client", "reading"), SOCKETS | TMUX | CHILDREN),
-    Row(("cli",), ("app", *COMMANDS, "config", "errors", "log", "wire.*"), TMUX),
+    Row(("drill.account",), ("drill.prompts",), PURE_NEVER),
+    Row(("drill.prompts",), ("simulator.script",), PURE_NEVER),
+    Row(("drill.relay",), (), TMUX | CHILDREN),
+    Row(("drill.stage",), ("config", "errors", "locate"), TMUX | LOOP),
+    Row(
+        ("drill.*",),
+        ("config", "errors", "client", "locate", "reading", "terminal", "doctor", "drill.*"),
+        TMUX | CHILDREN,
+    ),
+    Row(("cli",), ("app", *COMMANDS, "drill.*", "config", "errors", "log", "wire.*"), TMUX),
     Row(("__main__",), ("cli",), TMUX),
     Row(("app",), ("*",), frozenset()),
 )
 
 PACKAGES = frozenset(
-    {"", "sessions", "sessions.backends", "sessions.claude", "wire", "transports", "simulator", "console"}
+    {
+        "",
+        *("sessions", "sessions.backends", "sessions.claude"),
+        *("wire", "transports", "simulator", "console", "drill"),
+    }
 )
 """Packages whose `__init__` says at most what they are: they import nothing of the bridge."""
 

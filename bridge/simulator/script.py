@@ -215,6 +215,11 @@ def default_reply(prompt: str) -> str:
     return f"You said: {prompt[:ECHO_LIMIT]}… ({len(prompt)} characters)"
 
 
+def scripted(**keys: Any) -> str:
+    """A `[[sim {…}]]` to be put into a prompt; what `Directive` lists."""
+    return f"[[sim {json.dumps(keys)}]]"
+
+
 def words(count: int) -> str:
     """`w0 w1 … `, a newline after every tenth."""
     return "".join(f"w{i} \n" if i % 10 == 9 else f"w{i} " for i in range(count))

@@ -7,12 +7,8 @@ the bridge, its tmux server and everything in it are gone.
 from __future__ import annotations
 
 import json
-import os
-import select
 import shutil
-import signal
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Generator, Iterator
@@ -22,77 +18,32 @@ from typing import Any
 
 import pytest
 
-from bridge.config import Config
+from bridge.drill.ledger import prompts_of
+from bridge.drill.stage import END_S, ROOT, START_S, Stage, cmdline, ended
+from bridge.simulator.script import scripted as sim
 from tests.fakes.phoenix_js import Clients, JsChannel, JsSocket
-from tests.fakes.tmux import remove_socket
+
+__all__ = [
+    "END_S",
+    "ROOT",
+    "START_S",
+    "BridgeProcess",
+    "Sessions",
+    "cmdline",
+    "ended",
+    "prompts_of",
+    "running_bridge",
+    "sim",
+]
 
 Json = dict[str, Any]
 
-ROOT = Path(__file__).parents[2]
-START_S = 60
-"""Python, tmux and the simulator, on a machine that is busy with other things."""
-END_S = 30
 
-
-class BridgeProcess:
+class BridgeProcess(Stage):
     """`claude-bridge serve --simulate`, which may be killed and started again on the same folder and port."""
 
     def __init__(self, folder: Path, **env: str) -> None:
-        self._env = env
-        self.state_dir = folder / "state"
-        self.home = folder / "home"
-        self.home.mkdir()
-        self.log = folder / "bridge.log"
-        self.port = 0
-        self.tmux_socket = Config(state_dir=self.state_dir).tmux_socket
-        self.process: subprocess.Popen[bytes] | None = None
-
-    # --- its life -------------------------------------------------------------------------------------
-
-    @property
-    def env(self) -> dict[str, str]:
-        """The whole environment: nothing of whoever runs the tests reaches the bridge or a CLI."""
-        path = "/usr/local/bin:/usr/bin:/bin"
-        return {"HOME": str(self.home), "PATH": path, "LANG": "C.UTF-8", **self._env}
-
-    def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "bridge", *words, "--state-dir", str(self.state_dir)]
-
-    def start(self) -> None:
-        """Returns once it says where it answers."""
-        with self.log.open("ab") as log:
-            process = self.process = subprocess.Popen(
-                self.command("serve", "--simulate", "--port", str(self.port)),
-                cwd=ROOT,
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-            )
-        assert process.stdout is not None
-        ready, _, _ = select.select([process.stdout], [], [], START_S)
-        greeting = os.read(process.stdout.fileno(), 65536) if ready else b""
-        assert b"answers on" in greeting, f"the bridge did not start: {greeting!r}\n{self.tail()}"
-        note = json.loads((self.state_dir / "bridge.json").read_bytes())
-        assert note["pid"] == process.pid
-        self.port = note["port"]
-
-    def kill(self) -> None:
-        """As the kernel does when memory is short: no word, no clean-up."""
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> int:
-        """As a service manager does; the exit status."""
-        return self._end(signal.SIGTERM)
-
-    def _end(self, number: signal.Signals) -> int:
-        assert self.process is not None
-        self.process.send_signal(number)
-        status = self.process.wait(END_S)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        self.process = None
-        return status
+        super().__init__(folder, env)
 
     def run(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """A command of `claude-bridge` against this bridge's state folder."""
@@ -108,38 +59,17 @@ class BridgeProcess:
             **options,
         )
 
-    def remove(self) -> None:
-        """End it and all that it ever started; fails where a process of it is left."""
-        if self.process is not None and self.process.poll() is None:
-            self.kill()
-        owned = self.descendants()
-        self.tmux("kill-server")
-        remove_socket(self.tmux_socket)
-        for pid in owned:
-            assert ended(pid, END_S), f"process {pid} outlived its tmux server: {cmdline(pid)}"
-        left = {pid: cmdline(pid) for pid in self.descendants()}
-        for pid in left:
-            os.kill(pid, signal.SIGKILL)
+    def remove(self) -> dict[int, str]:
+        """Fails where a process of it is left."""
+        left = super().remove()
         assert left == {}, "processes were left behind"
+        return left
 
     # --- what can be seen of it -------------------------------------------------------------------------
 
     @property
     def url(self) -> str:
         return f"ws://127.0.0.1:{self.port}/socket"
-
-    @property
-    def token(self) -> str:
-        return (self.state_dir / "token").read_text().strip()
-
-    def tail(self, lines: int = 80) -> str:
-        said = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-        return "\n".join(said[-lines:])
-
-    def tmux(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Asks the bridge's own tmux server."""
-        command = ["tmux", "-L", self.tmux_socket, *words]
-        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=30, check=False)
 
     def until_shown(self, name: str, text: str) -> None:
         """Until a session's pane shows this to whoever is attached."""
@@ -152,56 +82,22 @@ class BridgeProcess:
 
     def cli_pid(self, name: str) -> int:
         """The process in a session's pane."""
-        said = self.tmux("list-panes", "-t", f"=claude_{name}:", "-F", "#{pane_pid}")
-        return int(said.stdout)
+        pid = self.living_pid(name)
+        assert pid is not None, f"nothing runs in {name}"
+        return pid
+
+    @property
+    def simulator_port(self) -> int:
+        port: int = json.loads((self.state_dir / "simulator.json").read_bytes())["port"]
+        return port
 
     def requests(self, containing: str = "") -> list[Json]:
         """What the CLIs asked the simulator, oldest first: those whose last prompt has this text."""
-        port = json.loads((self.state_dir / "simulator.json").read_bytes())["port"]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/_sim/requests", timeout=30) as answer:
+        url = f"http://127.0.0.1:{self.simulator_port}/_sim/requests"
+        with urllib.request.urlopen(url, timeout=30) as answer:
             recorded: list[Json] = json.load(answer)["requests"]
         asked = [r for r in recorded if r["path"] == "/v1/messages"]
         return [r for r in asked if any(containing in text for text in prompts_of(r))]
-
-    def descendants(self) -> list[int]:
-        """Every process that was given this bridge's folder, by name or by environment."""
-        marks = (bytes(self.state_dir), bytes(self.home))
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                said = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
-                alive = " Z " not in (folder / "stat").read_text().rpartition(")")[2][:3]
-            except OSError:
-                continue
-            if alive and any(mark in said for mark in marks):
-                found.append(int(folder.name))
-        return found
-
-
-def prompts_of(request: Json) -> list[str]:
-    """The texts of the last message in the user's role: prompts, and what the CLI adds to them."""
-    last = next(m for m in reversed(request["messages"]) if m["role"] == "user")
-    content = last["content"]
-    return [content] if isinstance(content, str) else [b["text"] for b in content if b["type"] == "text"]
-
-
-def ended(pid: int, within_s: float) -> bool:
-    """Waits for a process that may be nobody's child of ours."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([descriptor], [], [], within_s)[0])
-    finally:
-        os.close(descriptor)
-
-
-def cmdline(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:300]
-    except OSError:
-        return "(ended)"
 
 
 # --- fixtures ------------------------------------------------------------------------------------------
@@ -314,8 +210,3 @@ def pytest_runtest_makereport(
         for running in (v for v in values if isinstance(v, BridgeProcess)):
             report.sections.append((f"the bridge's log, {running.log}", running.tail()))
     return report
-
-
-def sim(**directive: Any) -> str:
-    """What tells the simulator how to answer."""
-    return f"[[sim {json.dumps(directive)}]]"

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from bridge.commands import StartOptions
 from bridge.config import ClaudeConfig, TmuxConfig
+from bridge.drill.stage import remove_socket
 from bridge.errors import BackendError, TmuxError
 from bridge.events import SessionName, TurnId
 from bridge.sessions.backends.base import Batch, Checkpoint, Launch, Liveness
@@ -20,7 +21,6 @@ from bridge.sessions.backends.headless import HeadlessBackend, Host
 from bridge.sessions.backends.tail import FileWatch
 from bridge.sessions.tmux import Tmux
 from bridge.signals import ProcessReady, Signal, TurnEnded
-from tests.fakes.tmux import remove_socket
 
 WAIT_S = 60
 """Far more than anything here takes, so that a failure is a failure and not a slow machine."""

@@ -20,11 +20,11 @@ import structlog
 
 from bridge.commands import StartOptions
 from bridge.config import ClaudeConfig
+from bridge.drill.stage import remove_socket
 from bridge.sessions.backends import ask_hook
 from bridge.sessions.backends.hooks import HookServer
 from bridge.sessions.claude.launch import LAUNCHER, Start
 from bridge.sessions.claude.tui_launch import SETTINGS, Hooks, plan_tui, seed
-from tests.fakes.tmux import remove_socket
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-ant-simulated-0123456789-abcdefghijklmnopqrst"

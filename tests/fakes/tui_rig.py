@@ -24,6 +24,7 @@ from aiohttp import web
 from bridge.clock import SystemClock
 from bridge.commands import Command, InterruptTurn, StartOptions, SubmitPrompt
 from bridge.config import ClaudeConfig, SessionConfig, TmuxConfig
+from bridge.drill.stage import remove_socket
 from bridge.events import Event, Session, SessionChanged, SessionName, Turn, TurnFinished, TurnStarted
 from bridge.sessions.actor import Actor
 from bridge.sessions.backends.base import Batch, Sink
@@ -36,7 +37,6 @@ from bridge.sessions.registry import BackendKind, Registry, called
 from bridge.sessions.tmux import Tmux
 from bridge.supervision import RestartBudget, Supervisor
 from tests.fakes.simulator import KEY, RunningSimulator
-from tests.fakes.tmux import remove_socket
 from tests.fakes.tui import until
 
 WAIT_S = 60

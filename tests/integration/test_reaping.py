@@ -8,9 +8,9 @@ import uuid
 import pytest
 
 from bridge.config import TmuxConfig
+from bridge.drill.stage import remove_socket
 from bridge.sessions.backends.process import reap
 from bridge.sessions.tmux import Tmux
-from tests.fakes.tmux import remove_socket
 
 pytestmark = pytest.mark.real
 

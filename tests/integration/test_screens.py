@@ -23,13 +23,13 @@ from pathlib import Path
 import pytest
 
 from bridge.config import TmuxConfig
+from bridge.drill.stage import remove_socket
 from bridge.screens import Hears, Screens
 from bridge.sessions.pane_line import PaneLine
 from bridge.sessions.tmux import CONTROL_VERSION, OWNER, Tmux, parse_version
 from bridge.sessions.tmux_control import Paused
 from bridge.supervision import Supervisor
 from tests.fakes.screens import Watcher
-from tests.fakes.tmux import remove_socket
 
 pytestmark = pytest.mark.real
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from bridge.config import ServerConfig, TmuxConfig
+from bridge.drill.stage import remove_socket
 from bridge.sessions.registry import DETACH_S
 from bridge.sessions.tmux import Tmux
-from tests.fakes.tmux import remove_socket
 
 UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
 SOCKET = "claude-bridge"

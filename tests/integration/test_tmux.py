@@ -22,9 +22,9 @@ from pathlib import Path
 import pytest
 
 from bridge.config import TmuxConfig
+from bridge.drill.stage import remove_socket
 from bridge.errors import TmuxError
 from bridge.sessions.tmux import GENERATION, OWNER, Pane, Tmux, state_id
-from tests.fakes.tmux import remove_socket
 
 pytestmark = pytest.mark.real
 

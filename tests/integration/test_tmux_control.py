@@ -19,11 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.config import TmuxConfig
+from bridge.drill.stage import remove_socket
 from bridge.errors import TmuxError
 from bridge.sessions import tmux_control
 from bridge.sessions.tmux import CONTROL_VERSION, OWNER, Tmux, parse_version
 from bridge.sessions.tmux_control import ControlClient, Hung, Noticed, Paused, Refused
-from tests.fakes.tmux import remove_socket
 
 pytestmark = pytest.mark.real
 

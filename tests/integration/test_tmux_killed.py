@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.tmux import remove_socket
+from bridge.drill.stage import remove_socket
 
 pytestmark = pytest.mark.real
 

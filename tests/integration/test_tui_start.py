@@ -20,6 +20,7 @@ import pytest
 
 from bridge.commands import StartOptions
 from bridge.config import ClaudeConfig, TmuxConfig
+from bridge.drill.stage import remove_socket
 from bridge.sessions.backends import ask_hook
 from bridge.sessions.backends.hooks import HookServer
 from bridge.sessions.claude.launch import LAUNCHER, Start
@@ -33,7 +34,6 @@ from bridge.sessions.claude.tui_launch import (
 )
 from bridge.sessions.tmux import Pane, Tmux
 from tests.fakes.simulator import RunningSimulator
-from tests.fakes.tmux import remove_socket
 
 pytestmark = pytest.mark.real
 

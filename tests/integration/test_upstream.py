@@ -11,10 +11,10 @@ import pytest
 
 from bridge import upstream
 from bridge.config import TmuxConfig
+from bridge.drill.stage import remove_socket
 from bridge.errors import SetupError
 from bridge.sessions.tmux import Tmux
 from bridge.upstream import SESSION, SimulatorProcess
-from tests.fakes.tmux import remove_socket
 
 pytestmark = pytest.mark.real
 

@@ -23,14 +23,13 @@ from typing import Any
 from inotify_simple import INotify, flags
 
 from bridge.client import ConnectionLost, connect
+from bridge.drill.askers import submit
+from bridge.drill.ledger import Record, effects
+from bridge.drill.prompts import Prompt, Writer
+from bridge.drill.watcher import AGAIN_S, View, Watcher
 from bridge.errors import BridgeUnreachable
 from tests.fakes.bridge import BridgeProcess
 from tests.fakes.held import held
-from tests.soak.askers import submit
-from tests.soak.bridge_kills import address_of
-from tests.soak.ledger import Record, effects
-from tests.soak.prompts import Prompt, Writer
-from tests.soak.watcher import AGAIN_S, View, Watcher
 
 Json = dict[str, Any]
 
@@ -85,7 +84,7 @@ class Scene:
         self.bridge = bridge
         self.name = name
         self.watcher = watcher
-        self.record = Record(bridge.state_dir)
+        self.record = Record(bridge.simulator_port)
         self.prompts: list[Prompt] = []
         self._writer = Writer(name, "a", bridge.home / "effects", random.Random(seed))
 
@@ -117,9 +116,9 @@ class Scene:
         assert (view.status, view.text) == ("completed", prompt.answer), f"{prompt.key}: {view}"
         return view
 
-    def asked(self) -> dict[str, int]:
+    async def asked(self) -> dict[str, int]:
         """How often the model was asked, of the prompts that it was not asked exactly once."""
-        self.record.collect()
+        await self.record.collect()
         counts = {p.key: self.record.count(p.key) for p in self.prompts}
         return {key: count for key, count in counts.items() if count != 1}
 
@@ -179,7 +178,7 @@ class Scene:
 async def scene(
     bridge: BridgeProcess, seed: int, name: str = "main", *, answers: bool = True
 ) -> AsyncIterator[Scene]:
-    watcher = Watcher(address_of(bridge), name, answers=answers, start={})
+    watcher = Watcher(bridge.address, name, answers=answers, start={})
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(watcher.run())
         await watcher.until(lambda: watcher.session.get("state") == "idle", "idle")
@@ -190,7 +189,7 @@ async def scene(
 async def pushed(bridge: BridgeProcess, topic: str, event: str, payload: Json) -> Json | None:
     """One push of whoever does not mind that the bridge dies of it: None then."""
     try:
-        async with connect(address_of(bridge)) as connection:
+        async with connect(bridge.address) as connection:
             await connection.join(topic, {})
             return await connection.push(topic, event, payload)
     except (ConnectionLost, BridgeUnreachable):
@@ -208,6 +207,6 @@ async def insisted(bridge: BridgeProcess, topic: str, event: str, payload: Json)
 
 async def listed(bridge: BridgeProcess) -> dict[str, Json]:
     """The sessions of a bridge that answers, by name."""
-    async with connect(address_of(bridge)) as connection:
+    async with connect(bridge.address) as connection:
         sessions: list[Json] = (await connection.join("sessions", {}))["sessions"]
     return {s["name"]: s for s in sessions}

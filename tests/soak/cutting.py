@@ -7,49 +7,28 @@ each connection; then the connection is reset.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+from bridge.drill.relay import Relay, listening
 
 EVENT = b'"seq":'
 """What an event has and a reply, a heartbeat and a lobby's message have not (a join's reply does: it is told
 by its `phx_reply`)."""
 
 
-class Cutter:
-    """Listens on `port`; `allow` events pass on each connection, then it is cut."""
+class Cutter(Relay):
+    """`allow` events pass on each connection, then it is cut."""
 
     def __init__(self, to: int) -> None:
-        self._to = to
-        self.port = 0
+        super().__init__(to)
         self.allow = 1
         self.half = False
         """Cut in the middle of the frame behind the last that passes, else right at its end."""
         self.cuts = 0
-        self.connections = 0
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        try:
-            up, down = await asyncio.open_connection("127.0.0.1", self._to)
-        except OSError:
-            writer.transport.abort()
-            return
-        upward = asyncio.ensure_future(pipe(reader, down))
-        try:
-            await self._downward(up, writer)
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            upward.cancel()
-            for side in (writer, down):
-                reset(side)
-            with contextlib.suppress(asyncio.CancelledError):
-                await upward
-
-    async def _downward(self, up: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def downward(self, up: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(await up.readuntil(b"\r\n\r\n"))
         passed = 0
         while True:
@@ -77,26 +56,8 @@ async def frame(up: asyncio.StreamReader) -> tuple[bytes, bytes]:
     return head, await up.readexactly(length)
 
 
-async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-
-
-def reset(writer: asyncio.StreamWriter) -> None:
-    """What was written arrives, and then an end without a close frame."""
-    found = writer.get_extra_info("socket")
-    if found is not None:
-        with contextlib.suppress(OSError):
-            found.shutdown(socket.SHUT_RDWR)
-    writer.close()
-
-
 @asynccontextmanager
 async def cutter(to: int) -> AsyncIterator[Cutter]:
     made = Cutter(to)
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
-    made.port = server.sockets[0].getsockname()[1]
-    async with server:
+    async with listening(made):
         yield made

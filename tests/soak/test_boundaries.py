@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import pytest
 
+from bridge.drill.watcher import AGAIN_S
 from bridge.simulator.script import words
 from tests.fakes.bridge import BridgeProcess, sim
 from tests.soak.boundaries import Scene, Trap, insisted, listed, pushed, reborn, scene
-from tests.soak.watcher import AGAIN_S
 
 pytestmark = [pytest.mark.real, pytest.mark.soak]
 
@@ -35,7 +35,7 @@ async def test_killed_at_every_trace_of_a_prompt(
             await trap.closed()
             sprung += trap.sprung
             await asking
-        assert s.asked() == {}
+        assert await s.asked() == {}
         assert s.tools_run() == {}
         assert s.watcher.session["restarts"] == 0
     report(kills=nth, at_a_trace=sprung, prompts=len(s.prompts), lost=0, asked_twice=0)
@@ -63,7 +63,7 @@ async def test_killed_with_half_a_prompt_in_the_pipe(
                 await asyncio.to_thread(own_bridge.start)
             await s.answered(prompt)
             assert s.watcher.session["restarts"] == n + 1
-            assert s.asked() == {}
+            assert await s.asked() == {}
 
 
 @pytest.mark.parametrize("bridges", [0, 1, 2])
@@ -88,7 +88,7 @@ async def test_killed_between_sent_and_seen(
                 await s.until_said(b'"state":"idle"')
                 await asyncio.to_thread(own_bridge.start)
             await s.answered(prompt)
-        assert s.asked() == {}
+        assert await s.asked() == {}
         assert s.watcher.session["restarts"] == 0
 
 
@@ -111,7 +111,7 @@ async def test_killed_between_the_result_and_its_journal(
             await reborn(own_bridge)
             await s.answered(prompt)
             await s.answered(behind)
-        assert s.asked() == {}
+        assert await s.asked() == {}
         assert s.watcher.session["restarts"] == 0
 
 
@@ -134,7 +134,7 @@ async def test_killed_while_an_answer_is_on_its_way(
             await s.answered(prompt)
             assert s.watcher.requests == {}
         assert s.tools_run() == {}
-        assert s.asked() == {}
+        assert await s.asked() == {}
         assert s.watcher.session["restarts"] == 0
     report(kills=nth, answered_again=again, tools_run_twice=0)
 
@@ -169,7 +169,7 @@ async def test_killed_with_an_answer_in_the_pipe(
             await s.answered(prompt)
             assert s.watcher.requests == {}
         assert s.tools_run() == {}
-        assert s.asked() == {}
+        assert await s.asked() == {}
 
 
 async def test_killed_during_a_start(
@@ -183,7 +183,7 @@ async def test_killed_during_a_start(
         await trap.closed()
         async with scene(own_bridge, seed, name) as s:
             await s.answered(s.prompt("plain"))
-            assert s.asked() == {}
+            assert await s.asked() == {}
         assert own_bridge.tmux_sessions() == {"simulator", f"claude_{name}"}
         await insisted(own_bridge, "sessions", "delete", {"name": name})
     assert_clean(own_bridge)
@@ -217,7 +217,7 @@ async def test_killed_during_a_stop(
                 await insisted(own_bridge, s.watcher.topic, "interrupt", {})
                 await s.watcher.finished(prompt.turn)
             await s.answered(s.prompt("plain"))
-        assert s.asked() == {}
+        assert await s.asked() == {}
     report(kills=nth, stopped=stopped)
 
 

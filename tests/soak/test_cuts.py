@@ -9,14 +9,13 @@ from contextlib import aclosing
 import pytest
 
 from bridge.client import Submission, connect, follow
+from bridge.drill.watcher import Watcher
 from bridge.locate import Address, Look
 from bridge.simulator.script import words
 from tests.fakes.bridge import BridgeProcess, sim
 from tests.fakes.phoenix_js import Clients, assert_well_told
 from tests.soak.boundaries import insisted
-from tests.soak.bridge_kills import address_of
 from tests.soak.cutting import Cutter, cutter
-from tests.soak.watcher import Watcher
 
 pytestmark = [pytest.mark.real, pytest.mark.soak]
 
@@ -31,7 +30,7 @@ def through(bridge: BridgeProcess, way: Cutter) -> Address:
 @pytest.fixture
 async def session(own_bridge: BridgeProcess) -> str:
     """A session that has come up."""
-    watcher = Watcher(address_of(own_bridge), "main", start={})
+    watcher = Watcher(own_bridge.address, "main", start={})
     watching = asyncio.ensure_future(watcher.run())
     await watcher.until(lambda: watcher.session.get("state") == "idle", "idle")
     watching.cancel()
@@ -77,7 +76,7 @@ async def test_a_command_that_is_cut_off_at_every_event_tells_the_whole_answer(
                     break
         assert way.cuts >= COUNT
     assert "".join(told) == words(COUNT)
-    async with connect(address_of(own_bridge)) as connection:
+    async with connect(own_bridge.address) as connection:
         await connection.join(session, {})
         assert len((await connection.push(session, "history", {}))["turns"]) == 1
     report(cuts=way.cuts, deltas=len(told))

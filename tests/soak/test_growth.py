@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from bridge.client import Connection, connect
+from bridge.drill.watcher import Watcher
 from bridge.simulator.script import words
 from tests.fakes.bridge import BridgeProcess, running_bridge, sim
 from tests.soak.boundaries import insisted
-from tests.soak.bridge_kills import address_of
-from tests.soak.watcher import Watcher
 
 pytestmark = [pytest.mark.real, pytest.mark.soak]
 
@@ -71,7 +70,7 @@ async def test_two_thousand_turns_leave_no_trace_in_the_process(
 ) -> None:
     """Memory and descriptors after a third of them, and at the end."""
     bridge, pid = measured_bridge, pid_of(measured_bridge)
-    watcher = Watcher(address_of(bridge), "main", start={})
+    watcher = Watcher(bridge.address, "main", start={})
     number = rounds(2000)
     curve: list[int] = []
     warm: dict[str, int] = {}
@@ -131,7 +130,7 @@ async def test_two_hundred_sessions_that_come_and_go_leave_nothing(
         curve.append(memory(pid))
     await again(pid, before)
     assert watches(pid) == 0
-    async with connect(address_of(bridge)) as connection:
+    async with connect(bridge.address) as connection:
         assert (await connection.join("sessions", {}))["sessions"] == []
         tree: dict[str, Any] = await connection.push("sessions", "tree", {})
     assert "session:" not in str(tree)
@@ -148,7 +147,7 @@ async def come_and_go(bridge: BridgeProcess, n: int) -> None:
     name = f"s{n}"
     if n % 4 == 0:
         async with asyncio.TaskGroup() as group:
-            watcher = Watcher(address_of(bridge), name, start={})
+            watcher = Watcher(bridge.address, name, start={})
             watching = group.create_task(watcher.run())
             await watcher.until(lambda: watcher.connected, "a join")
             reply = await insisted(bridge, watcher.topic, "submit", {"prompt": "hello"})
@@ -164,7 +163,7 @@ async def test_the_stream_file_does_not_grow_with_what_was_said(
 ) -> None:
     """What is in the journal is freed: the file takes little more room than one turn does."""
     bridge = measured_bridge
-    watcher = Watcher(address_of(bridge), "main", start={})
+    watcher = Watcher(bridge.address, "main", start={})
     count = 5000
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(watcher.run())

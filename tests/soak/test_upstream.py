@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from bridge.client import connect
+from bridge.drill.watcher import Watcher
 from bridge.simulator.script import words
 from tests.fakes.bridge import BridgeProcess, sim
-from tests.soak.bridge_kills import address_of
-from tests.soak.watcher import Watcher
 
 pytestmark = [pytest.mark.real, pytest.mark.soak]
 
@@ -57,7 +56,7 @@ async def test_three_hundred_faulty_answers_leave_no_turn_wrong_and_none_stuck(
 ) -> None:
     """Each turn's text is what was asked for, its blocks amount to it, and each preview that was not
     discarded came to its block: the watcher checks that at every event."""
-    address = address_of(own_bridge)
+    address = own_bridge.address
     watcher = Watcher(address, "main", start={})
     ends: Counter[str] = Counter()
     discards = 0

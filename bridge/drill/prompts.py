@@ -6,8 +6,7 @@ import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bridge.simulator.script import words
-from tests.fakes.bridge import sim
+from bridge.simulator.script import scripted, words
 
 
 @dataclass
@@ -49,21 +48,21 @@ class Writer:
             case "plain":
                 return Prompt(key, f"{key} hello", f"You said: {key} hello", kind)
             case "counting":
-                text = f"{key} {sim(words=count, gap_ms=gap)}"
+                text = f"{key} {scripted(words=count, gap_ms=gap)}"
                 return Prompt(key, text, words(count).rstrip(), kind)
             case "thinking":
-                text = f"{key} {sim(thinking='well, let me see', words=count, gap_ms=gap)}"
+                text = f"{key} {scripted(thinking='well, let me see', words=count, gap_ms=gap)}"
                 return Prompt(key, text, words(count).rstrip(), kind)
             case "late":
-                text = f"{key} {sim(first_ms=self.random.randrange(50, 600), text=f'late {key}')}"
+                text = f"{key} {scripted(first_ms=self.random.randrange(50, 600), text=f'late {key}')}"
                 return Prompt(key, text, f"late {key}", kind)
             case "large":
                 size = self.random.randrange(10_000, 60_000)
-                text = f"{key} {'x' * size} {sim(text=f'read {key}')}"
+                text = f"{key} {'x' * size} {scripted(text=f'read {key}')}"
                 return Prompt(key, text, f"read {key}", kind)
             case "tool":
                 command = f"echo '{key}' >> {self.effects}"
-                text = f"{key} {sim(tools=[['Bash', {'command': command}]], text=f'did {key}')}"
+                text = f"{key} {scripted(tools=[['Bash', {'command': command}]], text=f'did {key}')}"
                 return Prompt(key, text, f"did {key}", kind)
             case _:
                 raise AssertionError(f"no such kind of prompt: {kind}")

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.client import Connection, ConnectionLost, Cursor, connect
+from bridge.drill.account import Broken, Complain, Kind, insist
 from bridge.errors import BridgeUnreachable, RefusedByBridge
 from bridge.locate import Address
+from bridge.reading import FINAL
 
 Json = dict[str, Any]
 
-FINAL = ("completed", "interrupted", "failed", "cancelled", "unknown")
 AGAIN_S = 0.05
 """How soon it tries to come back: faster than any front end, so that it sees a bridge at its youngest."""
 SNAPSHOT_TURNS = 1000
@@ -50,8 +51,10 @@ class Watcher:
         *,
         answers: bool = False,
         start: Json | None = None,
+        complain: Complain = insist,
     ) -> None:
-        """With `answers` every request for permission is allowed, however often that takes."""
+        """With `answers` every request for permission is allowed, however often that takes. What does not fit
+        goes to `complain`; where that does not raise, it begins anew with what the bridge says then."""
         self.name = name
         self.topic = f"session:{name}"
         self.turns: dict[str, View] = {}
@@ -65,6 +68,7 @@ class Watcher:
         self.connected = False
         self._answers = answers
         self._start = start
+        self._complain = complain
         self.address = address
         self._cursor = Cursor()
         self._news = asyncio.Condition()
@@ -75,19 +79,22 @@ class Watcher:
             try:
                 async with connect(self.address) as connection:
                     await self._watch(connection)
+            except Broken as broken:
+                self._complain(broken)
+                await self._tell(self._forget)
             except (ConnectionLost, BridgeUnreachable):
                 await self._tell(self._lost)
                 await asyncio.sleep(AGAIN_S)
 
     async def until(self, holds: Callable[[], bool], what: str, within_s: float = 90) -> None:
-        """Wait until `holds` does. Fails, saying what is missing, when time is up."""
+        """Wait until `holds` does. Raises `Broken`, saying what is missing, when time is up."""
         try:
             async with asyncio.timeout(within_s), self._news:
                 await self._news.wait_for(holds)
         except TimeoutError:
             open_ = {t: v.status for t, v in self.turns.items() if v.status not in FINAL}
-            raise AssertionError(
-                f"{self.name}: {within_s:g} s without {what}; session {self.session}; open {open_}"
+            raise Broken(
+                "lost", f"{self.name}: {within_s:g} s without {what}; session {self.session}; open {open_}"
             ) from None
 
     async def finished(self, turn: str, within_s: float = 90) -> View:
@@ -116,7 +123,7 @@ class Watcher:
             message = await connection.receive()
             if message.topic != self.topic:
                 continue
-            assert message.event not in ("phx_error", "phx_close"), f"{self.topic}: {message}"
+            self._holds(message.event not in ("phx_error", "phx_close"), f"the channel broke: {message}")
             await self._tell(lambda m=message: self.take(m.event, m.payload))  # type: ignore[misc]
             if message.event == "request_opened":
                 await self._answer(connection)
@@ -138,16 +145,26 @@ class Watcher:
     def _lost(self) -> None:
         self.connected = False
 
+    def _forget(self) -> None:
+        self.connected = False
+        self._cursor = Cursor()
+        self.turns.clear()
+        self.requests.clear()
+
+    def _holds(self, condition: bool, what: str, kind: Kind = "wrong") -> None:
+        if not condition:
+            raise Broken(kind, f"{self.name}: {what}")
+
     # --- what it is told --------------------------------------------------------------------------------
 
     def _joined(self, reply: Json) -> None:
         self.connected = True
         self.joins += 1
         if self._cursor.epoch is None:
-            assert not reply["recovered"]
+            self._holds(not reply["recovered"], "recovered, and nothing was seen before")
         if reply["epoch"] not in self.epochs:
             self.epochs.append(reply["epoch"])
-        assert reply["epoch"] == self.epochs[-1], "an epoch came back"
+        self._holds(reply["epoch"] == self.epochs[-1], "an epoch came back")
         self._cursor.joined(reply)
         if reply["recovered"]:
             self.recovered += 1
@@ -162,20 +179,21 @@ class Watcher:
         open_turn = [reply["open_turn"]] if reply["open_turn"] else []
         told = [*reply["turns"], *open_turn, *reply["queue"]]
         ids = [t["id"] for t in told]
-        assert len(set(ids)) == len(ids), f"{self.name}: the snapshot has a turn twice: {ids}"
+        self._holds(len(set(ids)) == len(ids), f"the snapshot has a turn twice: {ids}", "duplicated")
         oldest = list(self.turns).index(ids[0]) if ids and ids[0] in self.turns else 0
         old = {t for t in list(self.turns)[:oldest] if self.turns[t].status in FINAL}  # a snapshot is bounded
         missing = {t: v.status for t, v in self.turns.items() if t not in ids and t not in old}
-        assert missing == {}, f"{self.name}: the snapshot has lost {missing}"
+        self._holds(missing == {}, f"the snapshot has lost {missing}", "lost")
         for turn in told:
             known = self.turns.get(turn["id"])
             if known is None:
                 known = self.turns[turn["id"]] = View("", turn["prompt"], turn.get("key"))
-            assert known.prompt == turn["prompt"]
+            self._holds(known.prompt == turn["prompt"], f"{turn['id']} has another prompt now")
             if known.status in FINAL:
-                assert (turn["status"], turn["text"]) == (known.status, known.text), f"{turn['id']} changed"
+                same = (turn["status"], turn["text"]) == (known.status, known.text)
+                self._holds(same, f"{turn['id']} changed after its end: {known} became {turn}")
             elif known.status == "running":
-                assert turn["status"] != "queued", f"{turn['id']} ran, and waits again"
+                self._holds(turn["status"] != "queued", f"{turn['id']} ran, and waits again")
             known.status, known.text, known.error = turn["status"], turn["text"], turn.get("error")
             known.previews, known.blocks = {}, {}
             texts = {b["block"]: b["text"] for b in turn["blocks"] if b["kind"] in ("text", "thinking")}
@@ -187,7 +205,10 @@ class Watcher:
     def take(self, event: str, payload: Json) -> None:
         """One event: the next in number, and one that can happen to what is known."""
         first, last = payload.get("first_seq", payload["seq"]), payload["seq"]
-        assert self._cursor.take(payload) == "new", f"{first} to {last} follows {self._cursor.seq}: {event}"
+        seen = self._cursor.seq
+        place = self._cursor.take(payload)
+        broken: Kind = "lost" if place == "gap" else "duplicated"
+        self._holds(place == "new", f"{first} to {last} follows {seen}: {event}", broken)
         self.events += 1
         turn = self.turns.get(payload.get("turn", ""))
         match event:
@@ -196,43 +217,45 @@ class Watcher:
                 self.states.append(payload["session"])
             case "turn_queued":
                 if turn is not None:  # put back, because nothing could run it
-                    assert turn.status == "running", f"queued while {turn.status}: {payload}"
-                    assert not turn.previews, f"queued with text: {payload}"
+                    self._holds(turn.status == "running", f"queued while {turn.status}: {payload}")
+                    self._holds(not turn.previews, f"queued with text: {payload}")
                 self.turns[payload["turn"]] = View("queued", payload["prompt"], payload["key"])
             case "turn_started":
                 if turn is None:
-                    assert payload["source"] == "terminal", f"started, and never queued: {payload}"
+                    self._holds(payload["source"] == "terminal", f"started, and never queued: {payload}")
                     turn = self.turns[payload["turn"]] = View("queued", payload["prompt"])
-                assert turn.status == "queued", f"started while {turn.status}: {payload}"
+                self._holds(turn.status == "queued", f"started while {turn.status}: {payload}", "duplicated")
                 turn.status = "running"
             case "turn_finished":
-                assert turn is not None, f"finished, and never heard of: {payload}"
+                self._holds(turn is not None, f"finished, and never heard of: {payload}")
+                assert turn is not None
                 self._finished(turn, payload)
             case "request_opened":
                 self.requests[payload["request"]["id"]] = payload["request"]
             case "request_closed":
                 self.requests.pop(payload["request"], None)
             case _:
-                assert turn is not None, f"of no turn that is known: {event} {payload}"
-                assert turn.status == "running", f"{event} of a turn that is {turn.status}"
+                self._holds(turn is not None, f"of no turn that is known: {event} {payload}")
+                assert turn is not None
+                self._holds(turn.status == "running", f"{event} of a turn that is {turn.status}: {payload}")
                 self._of_turn(turn, event, payload)
 
     def _of_turn(self, turn: View, event: str, payload: Json) -> None:
         block = payload.get("block", -1)
         match event:
             case "delta":
-                assert block not in turn.blocks, f"a delta after the end of block {block}"
+                self._holds(block not in turn.blocks, f"a delta after the end of its block: {payload}")
                 turn.previews[block] = turn.previews.get(block, "") + payload["text"]
             case "discard":
                 turn.discards += 1
-                assert turn.previews.pop(block, None) is not None, f"nothing to discard: {payload}"
+                self._holds(turn.previews.pop(block, None) is not None, f"nothing to discard: {payload}")
             case "block":
                 preview = turn.previews.pop(block, None)
-                assert preview in (None, payload["text"]), f"block {block}: {preview!r} became {payload}"
+                self._holds(preview in (None, payload["text"]), f"the preview {preview!r} became {payload}")
                 turn.blocks[block] = payload["text"]
 
     def _finished(self, turn: View, payload: Json) -> None:
         turn.told_end += 1
-        assert turn.told_end == 1, f"finished twice: {payload}"
-        assert turn.status in ("queued", "running"), f"finished while {turn.status}: {payload}"
+        self._holds(turn.told_end == 1, f"finished twice: {payload}", "duplicated")
+        self._holds(turn.status in ("queued", "running"), f"finished while {turn.status}: {payload}")
         turn.status, turn.text, turn.error = payload["status"], payload["text"], payload.get("error")

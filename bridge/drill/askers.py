@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge.client import Connection, ConnectionLost, Submission, connect, follow
+from bridge.drill.account import Broken
+from bridge.drill.prompts import Prompt, Writer
+from bridge.drill.watcher import AGAIN_S, Watcher
 from bridge.errors import BridgeUnreachable
 from bridge.locate import Address, Look
-from tests.soak.prompts import Prompt, Writer
-from tests.soak.watcher import AGAIN_S, FINAL, Watcher
 
 Json = dict[str, Any]
+
+AGAIN = 0.1
+"""The share of prompts that are sent once more although they were acknowledged."""
 
 
 class Asker:
@@ -47,9 +51,10 @@ class Asker:
                     return
                 self._pending = self.writer.next()
             await submit(connection, self._watcher.topic, self._pending)
-            if self.writer.random.random() < 0.1:
+            if self.writer.random.random() < AGAIN:
                 again = await submit(connection, self._watcher.topic, self._pending)
-                assert again.get("duplicate") is True
+                if again.get("duplicate") is not True:
+                    raise Broken("duplicated", f"{self._pending.key} was taken for a new prompt")
             self._pending = None
 
     async def _room(self, enough: asyncio.Event) -> None:
@@ -65,9 +70,15 @@ async def submit(connection: Connection, topic: str, prompt: Prompt) -> Json:
     """Submit it, once or once more; the same prompt is always the same turn."""
     prompt.asked += 1
     reply = await connection.push(topic, "submit", {"prompt": prompt.text, "id": prompt.key})
-    assert prompt.turn in (None, reply["turn"]), f"{prompt.key} became two turns"
-    prompt.turn = reply["turn"]
+    became(prompt, reply["turn"])
     return reply
+
+
+def became(prompt: Prompt, turn: str) -> None:
+    """Every acknowledgement of a prompt names the same turn."""
+    if prompt.turn not in (None, turn):
+        raise Broken("duplicated", f"{prompt.key} became two turns, {prompt.turn} and {turn}")
+    prompt.turn = turn
 
 
 @dataclass
@@ -93,13 +104,12 @@ class Caller:
                 async with aclosing(events):
                     async for event, payload in events:
                         if event == "submitted":
-                            assert prompt.turn in (None, payload["turn"]), f"{prompt.key} became two turns"
-                            prompt.turn = payload["turn"]
+                            became(prompt, payload["turn"])
                         elif event == "turn_finished" and payload["turn"] == prompt.turn:
                             end = payload
                             break
             except BridgeUnreachable:
                 await asyncio.sleep(AGAIN_S)
-        assert end["status"] in FINAL
-        assert (end["status"], end["text"]) == ("completed", prompt.answer), f"{prompt.key}: {end}"
+        if end["status"] == "completed" and end["text"] != prompt.answer:
+            raise Broken("wrong", f"{prompt.key} was told as {end}")
         self.calls += 1
