@@ -173,20 +173,23 @@ async def test_a_prompt_on_its_way_is_typed_once_or_its_fate_is_unknown(
     prompt = "cut " + sim(text="Said.")
     async with rig.bridge():
         await rig.start()
-        with monkeypatch.context() as patch:
-            reached = freeze(patch, step)
-            if step == "after Enter":
-                rig.hooks.spoil = lambda: "lost"
-            turn = await rig.submit(prompt)
-            await asyncio.wait_for(reached.wait(), 60)
-            if dies == "claude":
-                rig.kill(signal.SIGKILL)
-                await rig.until(lambda: rig.session.state == "restarting")
+        reached = freeze(monkeypatch, step)
+        if step == "after Enter":
+            rig.hooks.spoil = lambda: "lost"
+        turn = await rig.submit(prompt)
+        await asyncio.wait_for(reached.wait(), 60)
         if dies == "claude":
+            rig.kill(signal.SIGKILL)
+            await rig.until(lambda: rig.session.state == "restarting")
+            monkeypatch.undo()
             rig.hooks.spoil = lambda: None
             await judge(rig, turn, step)
+    monkeypatch.undo()
     if dies == "bridge":
-        await asyncio.sleep(0.5)  # no bridge starts faster than the editor opens for a key of the last one
+        if step == "with the order out":
+            # No bridge starts faster than the editor opens for a key of the last one.
+            done = rig.state_dir / "sessions" / "demo" / "1" / "editor" / "done"
+            await rig.until(lambda: (done / "found").exists())
         async with rig.bridge():
             await judge(rig, turn, step)
 

@@ -7,6 +7,7 @@ found. A person's draft is never replaced, and nothing is decided by looking at 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -95,7 +96,8 @@ class Editor:
                 asyncio.get_running_loop().call_later(LATE_S, self._expire)
                 return await asyncio.to_thread(self._read)
             except asyncio.CancelledError:
-                self._withdraw()
+                with contextlib.suppress(OSError):  # a deleted session's folder is gone
+                    self._withdraw()
                 raise
         except OSError as e:
             raise BackendError(f"the editor's folder cannot be used: {e}") from e

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -137,6 +138,18 @@ async def test_who_gives_up_waiting_takes_the_order_back(terminal: Terminal) -> 
     await asyncio.gather(putting, return_exceptions=True)
     await terminal.ctrl_g()
     assert (terminal.stands, terminal.persons.exists()) == ("", False)
+
+
+async def test_who_gives_up_where_the_folder_is_gone_is_heard(terminal: Terminal) -> None:
+    """A session is deleted while its box is looked into: what was cancelled ends, and does not go on."""
+    terminal.deaf = True
+    looking = asyncio.create_task(terminal.editor.look())
+    while not (terminal.folder / "order").exists():  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+    shutil.rmtree(terminal.folder)
+    looking.cancel()
+    await asyncio.wait({looking})
+    assert looking.cancelled()
 
 
 async def test_one_order_at_a_time(terminal: Terminal) -> None:
