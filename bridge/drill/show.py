@@ -16,8 +16,8 @@ from rich.text import Text
 from bridge.drill.account import Figures
 from bridge.drill.run import Plan, Tell
 
-SHOWN = 10
-"""Of the promises that were broken; `--json` has all of them."""
+SHOWN, SHOWN_CHARS = 10, 600
+"""Of the promises that were broken; `--json` has all of them, whole."""
 
 
 def result(plan: Plan, figures: Figures) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def show(plan: Plan, figures: Figures, console: Console) -> None:
         table.add_row("", f"back after {fault}", figure)
     console.print(table)
     for broken in figures.broken[:SHOWN]:
-        console.print(Text(str(broken), "red"))
+        console.print(Text(str(broken)[:SHOWN_CHARS], "red"))
 
 
 def _killed(kills: Counter[str]) -> str:

@@ -194,6 +194,24 @@ async def test_a_prompt_on_its_way_is_typed_once_or_its_fate_is_unknown(
             await judge(rig, turn, step)
 
 
+async def test_a_long_prompt_that_stands_in_the_box_already_is_sent_as_it_is(
+    rig: TuiRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given the same long text twice, the TUI would send a part of it as something pasted."""
+    prompt = f"cut {'x' * 20_000} {sim(text='Said.')}"
+    async with rig.bridge():
+        await rig.start()
+        reached = freeze(monkeypatch, "with the text in the box")
+        turn = await rig.submit(prompt)
+        await asyncio.wait_for(reached.wait(), 60)
+    monkeypatch.undo()
+    async with rig.bridge():
+        ended = await rig.finished(turn)
+        assert (ended.status, ended.text) == ("completed", "Said.")
+        assert [t.id for t in await rig.turns()] == [turn]
+    assert rig.typed(prompt.replace('"', '\\"')) == 1
+
+
 async def test_a_prompt_of_unknown_fate_is_not_typed_again_behind_a_persons(
     rig: TuiRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,8 +62,9 @@ class Editor:
         """Put `text` there if the box is empty or holds one of `over`; None where no editor opens.
 
         Looks first: a person's `!` in front of an empty box would have a shell run the text, and only
-        where the box is empty may a Backspace take it away. With `still`, nothing is put there where a
-        person began to type meanwhile.
+        where the box is empty may a Backspace take it away. What stands there already is left: of a long text
+        that it is given twice, the TUI would take a part for something pasted, and alter it. With `still`,
+        nothing is put there where a person began to type meanwhile.
         """
         over = tuple(over)
         order = {f"expect-{n}": expected for n, expected in enumerate(over, 1)} | {"put": text}
@@ -71,6 +72,8 @@ class Editor:
             box = await self._order({}, still, KEY)
             if box is None or box.refused or (box.found and box.found not in over):
                 return box
+            if box.found == text:
+                return Box(text, placed=True)
             return await self._order(order, still, *(() if box.found else ("BSpace",)), KEY)
 
     async def take(self, text: str, still: Still | None = None) -> Box | None:

@@ -57,6 +57,7 @@ ENDED = 16
 LATER = 1000
 """Hooks that came before their turn's prompt was read, some 100 ms; those of one that never is go again."""
 
+_PASTED = re.compile(r"</?pasted_content id=\"\w+\">")
 _STATUS = re.compile(r"API Error: ([45]\d\d)\b")
 INTERRUPTED = "[Request interrupted by user"
 OUR_HOOKS = re.compile(r"\w+ \[http://127\.0\.0\.1:\d+/hook\] ")
@@ -127,6 +128,12 @@ class _Expected:
     prompt_id: str | None
     """The TUI's own, where it is known."""
 
+    def matches(self, text: str) -> bool:
+        if text == self.text:
+            return True
+        # What the TUI took for something pasted stands in tags, on lines of its own.
+        return bool(_PASTED.search(text)) and _squeezed(_PASTED.sub("", text)) == _squeezed(self.text)
+
 
 class TuiReader:
     """One process of the TUI, from its start or from an `export` on."""
@@ -192,7 +199,7 @@ class TuiReader:
         self._expected = _Expected(turn, text, command, prompt_id)
 
     def expects(self, text: str) -> bool:
-        return self._expected is not None and not self._expected.command and self._expected.text == text
+        return self._expected is not None and not self._expected.command and self._expected.matches(text)
 
     def forget(self) -> None:
         """It was not entered after all."""
@@ -539,7 +546,7 @@ class TuiReader:
             self._turn.idle_since = now + LAG_S
         self._interrupting = self._tool_since = False
         self._blocks, self._previews = Blocks(), {}
-        if expected is None or expected.text != text or expected.prompt_id not in (None, prompt_id):
+        if expected is None or not expected.matches(text) or expected.prompt_id not in (None, prompt_id):
             return [*out, PromptTyped(text, first=True)]
         self._expected = None
         self._turn.ours, self._turn.command = expected.turn, expected.command and prompt_id is None
@@ -691,6 +698,10 @@ def _key(name: object, given: object) -> str:
     if name in REQUEST_KINDS:
         return str(name)
     return f"{name} {orjson.dumps(given, option=orjson.OPT_SORT_KEYS).decode()}"
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
 
 
 def _prompt_text(content: object) -> str:

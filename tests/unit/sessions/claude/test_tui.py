@@ -47,6 +47,7 @@ from bridge.signals import (
     Signal,
     TextArrived,
     TurnEnded,
+    UpstreamActive,
 )
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "tui"
@@ -558,6 +559,23 @@ def test_a_prompt_that_is_not_exactly_ours_is_a_persons() -> None:
     said = reader.hook({"hook_event_name": "UserPromptSubmit", "prompt": "ours!", "prompt_id": "p"}, 0.0)
     assert said == [PromptTyped("ours!", first=True)]
     assert not reader.began_with(TurnId("t1"))
+
+
+def test_a_prompt_of_which_the_tui_took_a_part_for_something_pasted_is_ours() -> None:
+    """As Claude Code 2.1.330 sends a long text whose box held a long piece of it before."""
+    reader = TuiReader("c")
+    reader.expect(TurnId("t1"), "look at xxx yyy and say")
+    pasted = 'look at \n\n<pasted_content id="482c">\nxxx yyy\n</pasted_content id="482c">\n and say'
+    said = reader.hook({"hook_event_name": "UserPromptSubmit", "prompt": pasted, "prompt_id": "p"}, 0.0)
+    assert said == [PromptSeen(TurnId("t1")), UpstreamActive()]
+
+
+def test_a_turn_that_is_known_by_its_id_is_no_other_of_the_same_text() -> None:
+    """A person may send again what a client had sent."""
+    reader = TuiReader("c")
+    reader.expect(TurnId("t1"), "same", prompt_id="p1")
+    other = reader.hook({"hook_event_name": "UserPromptSubmit", "prompt": "same", "prompt_id": "p2"}, 0.0)
+    assert other == [PromptTyped("same", first=True)]
 
 
 # --- at odds ---------------------------------------------------------------------------------------------
