@@ -62,8 +62,8 @@ from bridge.wire.phoenix import ENCODERS
 log = structlog.get_logger(__name__)
 
 SESSIONS_BUDGET = RestartBudget(limit=50, window=60)
-"""Crashes of session tasks, all sessions together: a defect or a full disk shows as a flood; a single
-session that cannot go on must not take the others down."""
+"""Crashes of session tasks, all sessions together: a defect shows as a flood; a single session that cannot
+go on must not take the others down. That nothing can be written is no crash (`JournalStalled`)."""
 
 BACKLOG = 1024
 """Connections that may wait to be accepted: after a restart all clients come back at once."""

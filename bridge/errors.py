@@ -215,6 +215,11 @@ class JournalError(Exception):
     """The journal could not be opened, read or written."""
 
 
+class JournalStalled(JournalError):
+    """Nothing can be written for now: the disk is full, or somebody else holds the file. What was to be
+    written is not, and will not be by itself."""
+
+
 class SupervisionError(Exception):
     """A supervisor cannot do what it was asked: no such child, or one that has not ended."""
 

@@ -4,6 +4,9 @@ Everything that happens to a session passes through `run`, one thing at a time: 
 it is first on disk, then answered, then published, and only then done. Only marks of how far the open
 turn came are not waited for (`_is_mark`). The backend is never awaited here; `hands` does that beside
 it, so that a slow process delays neither signals nor clients.
+
+Where nothing can be written, what was being taken in is given up with this task (`JournalStalled`), before
+anybody has heard of it. The next one begins from the journal, and from the process once writing works again.
 """
 
 from __future__ import annotations
@@ -73,6 +76,8 @@ Done = Callable[[object], None]
 ADOPT_AGAIN_S = (0.5, 1.0, 2.0, 5.0)
 """Between questions whether a process lives, while tmux cannot say; the last one repeats."""
 
+NOT_WRITTEN = "Nothing was done, and nothing will be: the bridge cannot write to its journal"
+
 MAILBOX_CALLS = 10_000
 """Calls that may wait for one session; more are refused. Signals are not bounded here: they are on disk
 already, and the backend reads them no faster than this task lets the loop run."""
@@ -107,6 +112,10 @@ class _Change:
     reply: object = None
 
 
+class _Notice:
+    """The journal can be written again, or no longer: those who look at the session are told."""
+
+
 class Actor:
     """Made for one life of the task: after a crash the registry builds another from the journal."""
 
@@ -128,10 +137,12 @@ class Actor:
         self._clock = clock
         self._budget = budget
         self._keeper = keeper
-        self._mailbox: asyncio.Queue[_Call | _Change | Batch] = asyncio.Queue()
+        self._mailbox: asyncio.Queue[_Call | _Change | _Notice | Batch] = asyncio.Queue()
         self._hands = Hands(backend)
         self._settled = asyncio.Event()
         self._onlookers = 0
+        self._standing = False
+        """Nothing was begun: it waits for the journal."""
         self._deleted: Done | None = None
         self.previews: dict[int, TurnId] = {}
         """Blocks whose text viewers were shown, and which no journal has yet."""
@@ -147,7 +158,7 @@ class Actor:
         return self.core.facts.name
 
     def view(self) -> Session:
-        return replace(self.core.session(), viewers=self._publisher.viewers)
+        return self._seen(self.core.session())
 
     def saved(self) -> SaveSession:
         """The session as the journal is to have it."""
@@ -156,7 +167,7 @@ class Actor:
     def call(self, command: Command, author: str | None, done: Done) -> None:
         """Put a client's command into the mailbox; `done` is called from this session's task."""
         if self._ended:
-            done(InternalError("The session's task is being restarted."))
+            done(self._between())
             return
         if self._mailbox.qsize() >= MAILBOX_CALLS:
             done(InternalError(f"{MAILBOX_CALLS} calls are already waiting for {self.name!r}."))
@@ -169,6 +180,9 @@ class Actor:
 
     def start(self, done: Done) -> None:
         """Start a stopped or failed session again; nothing where it runs."""
+        if (refusal := self._unwritable()) is not None:
+            done(refusal)
+            return
 
         def again(at: float) -> list[Output]:
             if self.core.phase not in (Phase.STOPPED, Phase.FAILED):
@@ -180,6 +194,9 @@ class Actor:
 
     def delete(self, done: Done) -> None:
         """End everything of this session; `run` returns once it is gone."""
+        if (refusal := self._unwritable()) is not None:
+            done(refusal)
+            return
 
         def forget(at: float) -> list[Output]:
             self._deleted = done
@@ -194,6 +211,10 @@ class Actor:
             return [o for o in out if not isinstance(o, StopProcess)]
 
         self._mailbox.put_nowait(_Change(end))
+
+    def journal_changed(self) -> None:
+        """Its `problem` has come or gone."""
+        self._mailbox.put_nowait(_Notice())
 
     def describe(self) -> dict[str, object]:
         """For the supervision tree."""
@@ -232,8 +253,10 @@ class Actor:
     # --- the task -------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Serve until deleted. Cancelling detaches: the process is left as it is."""
+        """Serve until deleted. Cancelling detaches: the process is left as it is. Raises `JournalStalled`,
+        alone or in a group, where nothing can be written: what has been told or begun is not lost by that."""
         try:
+            await self._stand()
             async with asyncio.TaskGroup() as group:
                 hands = group.create_task(self._hands.run(), name=f"hands:{self.name}")
                 attending = group.create_task(self._backend.attend(), name=f"attend:{self.name}")
@@ -253,15 +276,31 @@ class Actor:
                         await asyncio.sleep(0)  # between two things is the only moment for a snapshot
                 hands.cancel()
                 attending.cancel()
-            await self._journal.write([DeleteSession(self.core.facts.name)])
+            try:
+                await self._journal.write([DeleteSession(self.core.facts.name)])
+            except JournalError as e:
+                self._deleted(InternalError(f"The session is stopped, and still on record: {e}"))
+                raise
             self._deleted({})
         finally:
             self._ended = True
             self._settled.set()  # for those who wait for a quiet moment: none will come
-            self.abandon(InternalError("The session's task has ended."))
+            self.abandon(self._between())
             await self._backend.detach()
 
-    async def _handle(self, item: _Call | _Change | Batch) -> None:
+    async def _stand(self) -> None:
+        """Wait until the journal can be written. Who looks sees the session as it was left; who asks for
+        something is refused at once."""
+        if self._journal.problem is None:
+            return
+        self._standing = True
+        self._tell()
+        self._settled.set()
+        while self._journal.problem is not None:
+            await self._handle(await self._mailbox.get())
+        self._standing = False
+
+    async def _handle(self, item: _Call | _Change | _Notice | Batch) -> None:
         self._settled.clear()
         now = self._clock.now()
         match item:
@@ -269,6 +308,8 @@ class Actor:
                 await self._take(item, now)
             case _Change(make=make, done=done, reply=reply):
                 await self._apply(make(now), done=done, reply=reply)
+            case _Notice():
+                self._tell()
             case _Call():
                 try:
                     await self._answer_call(item, now)
@@ -286,12 +327,18 @@ class Actor:
 
     async def _answer_call(self, call: _Call, now: float) -> None:
         command, done = call.command, call.done
+        # A prompt that was accepted before is found again; an interrupt needs no writing, but a process.
+        if not isinstance(command, SubmitPrompt) and (
+            self._standing or not isinstance(command, InterruptTurn)
+        ):
+            self._check_writable()
         match command:
             case SubmitPrompt():
                 reply = await self._known(command)
                 if reply is not None:
                     done(reply)
                     return
+                self._check_writable()
                 reply, out = self.core.submit(TurnId(str(uuid4())), command, call.author, now)
                 await self._apply(out, done=done, reply=reply)
             case InterruptTurn():
@@ -385,7 +432,7 @@ class Actor:
             await written
         except JournalError as e:
             if done is not None:
-                done(InternalError(f"The bridge could not write it down: {e}"))
+                done(InternalError(f"{NOT_WRITTEN}: {e}"))
             raise
         if self._keeper.checkpoint is not None:
             self._backend.committed(self._keeper.checkpoint)
@@ -408,9 +455,7 @@ class Actor:
             case TurnAdvanced() | BlockKept():
                 pass
             case SessionChanged(session=session):
-                changed = SessionChanged(replace(session, viewers=self._publisher.viewers))
-                self._publisher.publish(now, changed)
-                self._publisher.announce(now, changed)
+                self._tell(session)
             case PlanRestart(why=why):
                 self._plan_restart(why)
             case StartProcess(resume=resume):
@@ -426,6 +471,38 @@ class Actor:
                     self._publisher.publish(now, o)
                 else:
                     self._hands.do(o, self._effect_done(o))
+
+    def _tell(self, session: Session | None = None) -> None:
+        """The session, to those who look. That the journal cannot be written is the one thing that no journal
+        has before it is told."""
+        now, changed = self._clock.now(), SessionChanged(self._seen(session or self.core.session()))
+        self._publisher.publish(now, changed)
+        self._publisher.announce(now, changed)
+
+    def _seen(self, session: Session) -> Session:
+        """As it is shown, with what the core does not know."""
+        reason = session.reason
+        if self._journal.problem is not None and session.state not in ("stopped", "failed"):
+            reason = f"the bridge cannot write to its journal: {self._journal.problem}"
+        return replace(session, viewers=self._publisher.viewers, reason=reason)
+
+    def _unwritable(self) -> InternalError | None:
+        problem = self._journal.problem
+        return None if problem is None else InternalError(f"{NOT_WRITTEN}: {problem}.")
+
+    def _between(self) -> InternalError:
+        """For who asks between two lives of this task."""
+        why = (
+            ""
+            if self._journal.problem is None
+            else f": its journal cannot be written: {self._journal.problem}"
+        )
+        return InternalError(f"The session's task is being restarted{why}.")
+
+    def _check_writable(self) -> None:
+        """What cannot be written down is not begun."""
+        if (refusal := self._unwritable()) is not None:
+            raise refusal
 
     def _new_generation(self) -> None:
         """Named and on disk before the process is there: an adoption looks for this number."""
@@ -552,7 +629,7 @@ class Actor:
         while not self._settled.is_set():
             await self._settled.wait()  # the session may have gone on by the time this task has its turn
         if self._ended:
-            raise InternalError("The session's task is being restarted.")
+            raise self._between()
 
     async def _finished_turns(self, limit: int) -> tuple[Turn, ...]:
         """The newest finished turns, asked for in a quiet moment; kept until the next one finishes, because

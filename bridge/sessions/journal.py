@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar
@@ -21,10 +22,10 @@ from typing import TypeVar
 import structlog
 
 from bridge.clock import Clock, SystemClock
-from bridge.errors import JournalError
+from bridge.errors import JournalError, JournalStalled
 from bridge.events import Outcome, RequestId, SessionName, Turn, TurnId
 from bridge.sessions import journal_sql
-from bridge.sessions.journal_schema import describe, open_database
+from bridge.sessions.journal_schema import damaged, describe, of_the_file, open_database, try_writing
 from bridge.sessions.records import (
     CloseRequest,
     DeleteSession,
@@ -69,16 +70,31 @@ MAX_BATCH = 1000
 MAX_WAITING = 100_000
 """Calls that wait for the disk. A disk that hangs must not fill the memory: what comes beyond this fails."""
 
+TRY_AGAIN_S = (0.5, 1.0, 2.0, 5.0)
+"""Between looks whether writing works again; the last one repeats."""
+
+FRESH_S = 60.0
+"""Writing that failed again within this time is looked after no more often than before."""
+
 
 class _Call:
-    """One call of `write`: committed whole or not at all."""
+    """One call of `write`: committed whole or not at all. A `trial` finds out whether one could be."""
 
-    __slots__ = ("done", "error", "ops")
+    __slots__ = ("done", "error", "ops", "trial")
 
-    def __init__(self, ops: tuple[Op, ...], done: asyncio.Future[None]) -> None:
+    def __init__(self, ops: tuple[Op, ...], done: asyncio.Future[None], *, trial: bool = False) -> None:
         self.ops = ops
         self.done = done
+        self.trial = trial
         self.error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """Why a whole transaction failed; `lasting`: no waiting helps."""
+
+    said: str
+    lasting: bool
 
 
 class Journal:
@@ -101,6 +117,10 @@ class Journal:
         self._waiting = 0
         self._closing = False
         self._damaged: set[str] = set()
+        self._problem: str | None = None
+        self._trials = 0
+        self._well_since = -FRESH_S
+        self._changed: Callable[[], None] = lambda: None
         self._stopped: asyncio.Future[None] = self._loop.create_future()
         # A daemon: a process that ends without `close` must not wait for it, and loses nothing resolved.
         self._thread = threading.Thread(target=self._write_on, name="journal", daemon=True)
@@ -145,8 +165,8 @@ class Journal:
         """Make `ops` true, all of them or none; the future is resolved when they are on disk.
 
         Calls take effect in their order. A failure is a `JournalError` in the future and concerns this call
-        alone: later ones are tried. Cancelling the future does not take the call back. No ops at
-        all: resolved when everything before is on disk.
+        alone, or a `JournalStalled` where it concerns all of them: later ones are tried. Cancelling the
+        future does not take the call back. No ops at all: resolved when everything before is on disk.
         """
         done: asyncio.Future[None] = self._loop.create_future()
         if self._closing:
@@ -160,23 +180,11 @@ class Journal:
 
     def _write_on(self) -> None:
         """The writing thread: ends with `close`, and never by an error."""
-        failing = False
         last = False
         while not last:
             batch, last = self._gather()
-            if not batch:
-                continue
-            problem = self._commit(batch)
-            if problem is not None:
-                for call in batch:
-                    call.error = problem
-            # Once when it begins and once when it is over: a full disk is not helped by a log line per write.
-            if problem is not None and not failing:
-                log.error("journal could not write", path=str(self.path), problem=problem, calls=len(batch))
-            if problem is None and failing:
-                log.warning("journal wrote again", path=str(self.path))
-            failing = problem is not None
-            self._tell(self._settle, batch)
+            if batch:
+                self._tell(self._settle, batch, self._commit(batch))
         self._tell(self._settle_stop)
 
     def _gather(self) -> tuple[list[_Call], bool]:
@@ -192,7 +200,7 @@ class Journal:
                 return batch, False
         return batch, True
 
-    def _commit(self, batch: list[_Call]) -> str | None:
+    def _commit(self, batch: list[_Call]) -> _Problem | None:
         """Write a batch; what keeps one call back stands in its `error`, what keeps all back is returned."""
         db = self._writer
         try:
@@ -204,7 +212,7 @@ class Journal:
             if db.in_transaction:
                 with suppress(sqlite3.Error):
                     db.execute("ROLLBACK")
-            return describe(e)
+            return _Problem(describe(e), damaged(e))
         for call in batch:
             if call.error is None:
                 self._damaged.difference_update(
@@ -215,11 +223,13 @@ class Journal:
     def _apply(self, db: sqlite3.Connection, call: _Call) -> None:
         db.execute("SAVEPOINT call")
         try:
+            if call.trial:
+                try_writing(db, self.path)
             for op in call.ops:
                 journal_sql.apply(db, op, self._damaged)
         except Exception as e:
             # A full disk and the like make SQLite give up the whole transaction, not the call alone.
-            if not db.in_transaction:
+            if not db.in_transaction or of_the_file(e):
                 raise
             db.execute("ROLLBACK TO call")
             call.error = describe(e)
@@ -229,15 +239,66 @@ class Journal:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(callback, *args)
 
-    def _settle(self, batch: list[_Call]) -> None:
+    def _settle(self, batch: list[_Call], problem: _Problem | None) -> None:
         self._waiting -= len(batch)
+        if problem is not None:
+            self._stall(problem, len(batch))
         for call in batch:
+            if call.trial:
+                self._tried(call, problem)
             if call.done.done():
                 continue
-            if call.error is None:
-                call.done.set_result(None)
-            else:
+            if problem is not None:
+                call.done.set_exception(JournalStalled(f"The journal could not be written: {problem.said}"))
+            elif call.error is not None:
                 call.done.set_exception(JournalError(f"The journal could not be written: {call.error}"))
+            else:
+                call.done.set_result(None)
+
+    # --- while nothing can be written ------------------------------------------------------------
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be written for now; None where it can, as far as is known."""
+        return self._problem
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """`changed` is called, on the loop, whenever `problem` has come or gone."""
+        self._changed = changed
+
+    def _stall(self, problem: _Problem, calls: int) -> None:
+        if self._problem is not None:
+            return
+        self._problem = problem.said
+        # Once when it begins and once when it is over: a full disk is not helped by a log line per write.
+        log.error("journal could not write", path=str(self.path), problem=problem.said, calls=calls)
+        if self._loop.time() - self._well_since >= FRESH_S:
+            self._trials = 0
+        if not problem.lasting:
+            self._try_later()
+        self._changed()
+
+    def _try_later(self) -> None:
+        delay = TRY_AGAIN_S[min(self._trials, len(TRY_AGAIN_S) - 1)]
+        self._trials += 1
+        self._loop.call_later(delay, self._try)
+
+    def _try(self) -> None:
+        if not self._closing:
+            done: asyncio.Future[None] = self._loop.create_future()
+            done.set_result(None)  # nobody waits for it
+            self._waiting += 1
+            self._calls.put(_Call((), done, trial=True))
+
+    def _tried(self, trial: _Call, problem: _Problem | None) -> None:
+        if problem is not None or trial.error is not None:
+            if problem is None or not problem.lasting:
+                self._try_later()
+            return
+        self._problem = None
+        self._well_since = self._loop.time()
+        log.warning("journal wrote again", path=str(self.path))
+        self._changed()
 
     def _settle_stop(self) -> None:
         if not self._stopped.done():

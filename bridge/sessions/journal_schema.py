@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,6 +118,18 @@ LOG_BYTES = 16 * 1024 * 1024
 
 DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
+OF_THE_FILE = DAMAGED | {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+}
+"""Errors that say something of the file or its disk, and nothing of what was to be written."""
+
+ROOM_BYTES = 2 * 1024 * 1024
+"""A prompt of the usual limit, 1 MiB, and as much again: with less, writing would soon fail again."""
+
 
 def open_database(
     path: Path, clock: Clock, busy_s: float, migrations: Sequence[str] = MIGRATIONS
@@ -150,10 +163,33 @@ def describe(error: Exception) -> str:
             return "another process has locked it"
         case sqlite3.SQLITE_FULL:
             return "the disk is full"
+        case code if code in DAMAGED:
+            return f"it is damaged ({error}); once the bridge is restarted, it begins a new one"
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN:
             return f"the file or its folder cannot be written to ({error})"
         case _:
             return str(error)
+
+
+def of_the_file(error: Exception) -> bool:
+    return _primary(error) in OF_THE_FILE
+
+
+def damaged(error: Exception) -> bool:
+    return _primary(error) in DAMAGED
+
+
+def try_writing(db: sqlite3.Connection, path: Path) -> None:
+    """Change nothing, and find out in an open transaction whether something could be. Raises `OSError` where
+    the disk lacks room; what the file itself objects to is raised here or by the commit."""
+    descriptor, name = tempfile.mkstemp(prefix=".room-", dir=path.resolve().parent)
+    try:
+        os.posix_fallocate(descriptor, 0, ROOM_BYTES)
+    finally:
+        os.close(descriptor)
+        os.unlink(name)
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    db.execute(f"PRAGMA user_version = {version}")
 
 
 def _primary(error: Exception) -> int | None:

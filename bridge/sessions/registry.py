@@ -17,14 +17,17 @@ from bridge.config import SessionConfig
 from bridge.errors import (
     BackendUnavailable,
     BridgeError,
+    InternalError,
     InvalidName,
     InvalidPayload,
+    JournalError,
+    JournalStalled,
     SessionExists,
     SessionNotFound,
     TooManySessions,
 )
 from bridge.events import BlockDiscarded, Evidence, Session, SessionDeleted, SessionName, Turn, TurnId
-from bridge.sessions.actor import Actor, Done, Publisher
+from bridge.sessions.actor import NOT_WRITTEN, Actor, Done, Publisher
 from bridge.sessions.backends.base import Backend, Sink
 from bridge.sessions.core import Phase, SessionCore
 from bridge.sessions.facts import Facts, Limits, PromptRules
@@ -72,6 +75,7 @@ class Registry:
         self._actors: dict[str, Actor] = {}
         self._in_change: dict[str, asyncio.Event] = {}
         self._ended: dict[str, asyncio.Event] = {}
+        journal.watch(self._journal_changed)
 
     # --- finding ------------------------------------------------------------------------------------
 
@@ -142,7 +146,10 @@ class Registry:
             )
             actor = self._build(facts)
             actor.core.created(self._clock.now())
-            await self._journal.write([actor.saved()])
+            try:
+                await self._journal.write([actor.saved()])
+            except JournalError as e:
+                raise InternalError(f"{NOT_WRITTEN}: {e}") from e
             self._serve(actor)
         log.info("session made", session=name, backend=facts.backend)
         return actor
@@ -207,9 +214,9 @@ class Registry:
         async def run() -> None:
             # After a crash the task begins again from what the journal has, as after a restart.
             served = fresh.pop() if fresh else await self._reloaded(name)
-            if served is not None:
+            while served is not None:
                 self._actors[name] = served
-                await served.run()
+                served = await self._reloaded(name) if await _stalled(served) else None
             self._gone(name)
             # What follows in the supervisor happens in this same step, before anybody waiting wakes.
             ended.set()
@@ -234,6 +241,10 @@ class Registry:
                     self._publisher(name).publish(self._clock.now(), BlockDiscarded(turn, block))
             return actor
         return None
+
+    def _journal_changed(self) -> None:
+        for actor in self._actors.values():
+            actor.journal_changed()
 
     def _gone(self, name: SessionName) -> None:
         self._actors.pop(name, None)
@@ -275,6 +286,16 @@ class Registry:
             differing = [key for key in asked if resolved[key] != has[key]]
             if differing:
                 raise SessionExists(actor.name, differing)
+
+
+async def _stalled(actor: Actor) -> bool:
+    """Run it to its end; whether that came because nothing could be written. No crash: the next one waits."""
+    stalled = False
+    try:
+        await actor.run()
+    except* JournalStalled:
+        stalled = True
+    return stalled
 
 
 async def called(method: Callable[[Done], None]) -> object:

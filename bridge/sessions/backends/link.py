@@ -183,8 +183,12 @@ class Link:
 
     def _take(self, data: bytes) -> None:
         self._heard_at = asyncio.get_running_loop().time()
+        if self._parser.broken:
+            return
         for segment in self._parser.feed(data):
             self._hand_over(segment)
+        if self._parser.broken and not self.stopping and not self.gone.done():
+            self._kill("some of what claude said is lost: it could not be written, as on a full disk")
 
     def _hand_over(self, segment: Segment) -> None:
         said: list[Signal] = []

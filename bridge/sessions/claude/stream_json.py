@@ -73,6 +73,9 @@ class StreamParser:
         """How many bytes of whole lines have been taken in."""
         self.garbage = 0
         """Lines that were no JSON object."""
+        self.broken = False
+        """A frame was cut off in its middle, as where the disk was full for a while: what followed is lost,
+        nobody knows how much. Nothing is taken in from there on."""
         self._half: list[bytes] = []
         state: Json = checkpoint.get("parser", {})
         self._blocks = Blocks(state.get("blocks"))
@@ -125,6 +128,8 @@ class StreamParser:
         cut, mark = 0, None  # how many items stand before the last place to go on from, and that place
         for line in lines:
             items += self._line(line)
+            if self.broken:
+                break
             self.offset += len(line) + 1
             if self._held is None and self._blocks.settled:
                 cut, mark = len(items), self.checkpoint()
@@ -156,6 +161,7 @@ class StreamParser:
             frame = orjson.loads(line)
         except orjson.JSONDecodeError:
             frame = None
+            self.broken = line.startswith(b'{"')
         if not isinstance(frame, dict):
             self.garbage += 1
             return ()

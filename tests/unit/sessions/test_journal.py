@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.errors import JournalError
+from bridge.errors import JournalError, JournalStalled
 from bridge.events import Block, SessionName, TurnId
 from bridge.sessions.journal import (
     Journal,
@@ -22,6 +22,7 @@ from bridge.sessions.journal import (
     SaveSession,
     SaveTurn,
 )
+from tests.fakes.disk import Disk, small_disk
 from tests.fakes.journals import reopened
 from tests.fakes.records import DEMO, session, turn
 
@@ -119,19 +120,30 @@ async def test_a_disk_that_hangs_does_not_fill_the_memory(
 
 
 async def test_a_locked_journal_fails_and_recovers(tmp_path: Path) -> None:
-    """While another process holds the file, writes fail in their time; afterwards they work again."""
+    """While another holds the file, writes fail in their time; that they work again is found out unasked."""
     async with reopened(tmp_path / "journal.db", busy_s=0.01) as journal:
+        told: list[str | None] = []
+        well = asyncio.Event()
+
+        def changed() -> None:
+            told.append(journal.problem)
+            if journal.problem is None:
+                well.set()
+
+        journal.watch(changed)
         other = sqlite3.connect(journal.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with capture_logs() as logs:
             for _ in range(2):
-                with pytest.raises(JournalError, match="locked"):
+                with pytest.raises(JournalStalled, match="locked"):
                     await journal.write([SaveSession(session())])
             other.execute("ROLLBACK")
             other.close()
+            await well.wait()
             await journal.write([SaveSession(session())])
 
         assert [line["event"] for line in logs] == ["journal could not write", "journal wrote again"]
+        assert told == ["another process has locked it", None]
         assert len(await journal.load()) == 1
 
 
@@ -237,21 +249,16 @@ def test_a_file_that_may_not_grow_fails_the_write_alone(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("only root may mount a small disk")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    with small_disk(tmp_path / "small", "2m") as disk:
+        yield disk
 
 
-async def test_a_full_disk_fails_writes_and_is_survived(small_disk: Path) -> None:
+async def test_a_full_disk_fails_writes_and_is_survived(disk: Disk) -> None:
     """Every write that was told as done is kept; with room again, writing goes on."""
-    ballast = small_disk / "ballast"
+    ballast = disk.folder / "some"
     ballast.write_bytes(b"x" * 1_000_000)
-    path = small_disk / "journal.db"
+    path = disk.folder / "journal.db"
     told: list[str] = []
 
     async def fill(journal: Journal) -> None:

@@ -88,7 +88,16 @@ def test_half_a_line_waits_for_the_rest() -> None:
     assert parser.offset == len(line)
 
 
-@pytest.mark.parametrize("line", [b"nonsense", b'{"type":', b"[1, 2]", b"\xff\xfe", b'"text"', b"{}}"])
+def test_behind_a_frame_that_was_cut_off_nothing_counts() -> None:
+    """What is lost there may have been an answer's end."""
+    parser = StreamParser()
+    [segment] = parser.feed(lines(queued()) + b'{"type":"stream_ev' + lines(queued("t2")))
+    assert segment.items == (PromptSeen(TurnId("t1")),)
+    assert parser.broken
+    assert parser.checkpoint()["offset"] == len(lines(queued()))
+
+
+@pytest.mark.parametrize("line", [b"nonsense", b"[1, 2]", b"\xff\xfe", b'"text"', b"{}}"])
 def test_a_line_that_is_no_frame_is_counted_and_passed_by(line: bytes) -> None:
     """The lines around it mean what they mean."""
     parser = StreamParser()
