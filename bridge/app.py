@@ -45,8 +45,10 @@ from bridge.hub import Hub, Topic
 from bridge.log import set_up
 from bridge.screens import Screens
 from bridge.service import LOBBY, Service
+from bridge.sessions.adoption import Adopting, Sidecars, Stray
 from bridge.sessions.backends.headless import Host
 from bridge.sessions.backends.hooks import HookServer
+from bridge.sessions.backends.recall import StreamRecall, TuiRecall
 from bridge.sessions.backends.status import StatusFiles
 from bridge.sessions.backends.tail import FileWatch
 from bridge.sessions.backends.tui import KeyboardRules, TuiHost
@@ -254,6 +256,7 @@ class Bridge:
             self._clock,
             config.sessions,
             self.node,
+            Adopting(Sidecars(config.state_dir / "sessions"), lambda: _strays(tmux, owner)),
         )
         await registry.load()
         self._root.start_child(ChildSpec("hooks", hooks.serve))
@@ -275,7 +278,11 @@ class Bridge:
         state, watch = self.config.state_dir, FileWatch()
         headless = Host(state, tmux, watch, claude, os.environ)
         tui = TuiHost(state, tmux, watch, StatusFiles(watch), hooks, claude, os.environ)
-        return {"headless": BackendKind(headless.backend), "tmux": BackendKind(tui.backend, KeyboardRules())}
+        folder = state / "sessions"
+        return {
+            "headless": BackendKind(headless.backend, recall=StreamRecall(folder)),
+            "tmux": BackendKind(tui.backend, KeyboardRules(), TuiRecall(folder)),
+        }
 
     async def _supervised(self) -> int:
         """Run the tree until a signal comes or it fails; a second signal hurries, as the deadline does."""
@@ -345,6 +352,21 @@ class Bridge:
         lines.append(f'Say hello from another terminal:  {_command()} submit demo "hello" --start')
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
+
+
+async def _strays(tmux: Tmux, owner: str) -> list[Stray]:
+    """What runs under this state folder's mark."""
+    ours = [p for p in await tmux.panes() if p.owner == owner and p.session.startswith("claude_")]
+    return [
+        Stray(
+            SessionName(pane.session.removeprefix("claude_")),
+            pane.generation,
+            None if pane.dead else pane.pid,
+            tmux.attach_command(pane.session),
+            tmux.end_command(pane.session),
+        )
+        for pane in ours
+    ]
 
 
 def _command() -> str:

@@ -119,10 +119,12 @@ class Service:
         who.require("control", command.name)
         await self._registry.delete(command.name)
 
-    def tree(self, who: Principal) -> dict[str, Any]:
-        """The supervision tree, as JSON."""
+    async def tree(self, who: Principal) -> dict[str, Any]:
+        """The supervision tree, as JSON, and with it what runs and is on no record."""
         who.require("admin")
-        return self._tree()
+        orphans = [orphan.describe() for orphan in await self._registry.orphans()]
+        tree = self._tree()
+        return {**tree, "children": [*tree["children"], *orphans]}
 
     # --- one session ------------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ from bridge.events import (
     Turn,
     TurnId,
 )
+from bridge.sessions.adoption import Sidecar, Sidecars
 from bridge.sessions.backends.base import Backend, Batch, Checkpoint, Launch, Liveness
 from bridge.sessions.core import Phase, SessionCore
 from bridge.sessions.effects import (
@@ -129,6 +130,7 @@ class Actor:
         *,
         budget: RestartBudget,
         keeper: Keeper,
+        sidecars: Sidecars | None = None,
     ) -> None:
         self.core = core
         self._backend = backend
@@ -137,6 +139,9 @@ class Actor:
         self._clock = clock
         self._budget = budget
         self._keeper = keeper
+        self._sidecars = sidecars
+        self._beside: Sidecar | None = None
+        """As it was ordered to be kept last."""
         self._mailbox: asyncio.Queue[_Call | _Change | _Notice | Batch] = asyncio.Queue()
         self._hands = Hands(backend)
         self._settled = asyncio.Event()
@@ -415,6 +420,7 @@ class Actor:
             self._new_generation()
         ops = self._keeper.operations(out, self.core.phase.value, checkpoint, self._clock.now())
         if ops:
+            self._keep_beside(out)
             written = self._journal.write(ops)
             if done is None and all(map(_is_mark, out)):
                 written.add_done_callback(self._marked)
@@ -459,7 +465,8 @@ class Actor:
             case PlanRestart(why=why):
                 self._plan_restart(why)
             case StartProcess(resume=resume):
-                self._hands.start(self._launch(resume), self._started())
+                self._beside = self._sidecar()
+                self._hands.start(self._launch(resume), self._kept(self._beside), self._started())
             case StopProcess():
                 self._hands.stop(self._then(waiting))
             case SendAnswer():
@@ -507,6 +514,25 @@ class Actor:
     def _new_generation(self) -> None:
         """Named and on disk before the process is there: an adoption looks for this number."""
         self.core.facts.generation += 1
+
+    def _keep_beside(self, out: Sequence[Output]) -> None:
+        """Beside a process that runs, what a session without a record is taken up by is kept up to date."""
+        halted = self.core.phase in (Phase.STOPPED, Phase.FAILED) or self.core.facts.generation == 0
+        if self._sidecars is None or halted or any(isinstance(o, StartProcess) for o in out):
+            return
+        if self._sidecar() == self._beside:
+            return
+        self._beside = self._sidecar()
+        self._hands.keep(self._kept(self._beside))
+
+    def _kept(self, sidecar: Sidecar) -> Callable[[], None]:
+        sidecars = self._sidecars
+        return (lambda: None) if sidecars is None else (lambda: sidecars.write(sidecar))
+
+    def _sidecar(self) -> Sidecar:
+        f = self.core.facts
+        settings = (f.model, f.permission_mode, f.created_at)
+        return Sidecar(f.name, f.backend, f.options, f.conversation, f.generation, *settings)
 
     def _launch(self, resume: bool) -> Launch:
         f = self.core.facts

@@ -380,7 +380,7 @@ class SessionCore:
             raise AssertionError(f"{self.phase} does not lead to {phase}")
         self.phase = phase
         if phase in (Phase.IDLE, Phase.BUSY):
-            self.facts.reason = None
+            self.facts.reason = self.facts.notice
         return [self._changed()]
 
     def _changed(self) -> Event:
@@ -445,7 +445,7 @@ class SessionCore:
         if self.open is None or self.open.active:
             return []
         self.open.active = True
-        self.facts.reason = None
+        self.facts.reason = self.facts.notice
         self._evidence = Evidence("stream", at)
         return self._turn_to("active")
 

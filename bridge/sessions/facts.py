@@ -46,6 +46,8 @@ class Facts:
     usage: Usage = field(default_factory=Usage)
     cost_usd: float = 0.0
     reason: str | None = None
+    notice: str | None = None
+    """The reason that is given as long as there is no other."""
 
     @classmethod
     def recorded(cls, r: SessionRecord, node: str) -> Facts:

@@ -41,9 +41,19 @@ class Hands:
         """`finished` hears of its end, once, whatever it was; so for every job."""
         self._put(_Job(type(effect).__name__, lambda: self._work(effect), finished))
 
-    def start(self, launch: Launch, finished: Finished) -> None:
+    def start(self, launch: Launch, keep: Callable[[], None], finished: Finished) -> None:
+        """`keep` is called first, in a thread; where it raises `OSError`, nothing is started."""
         self._preempt("the process is being started afresh")
-        self._put(_Job("start", lambda: self._backend.start(launch), finished))
+
+        async def begin() -> None:
+            await asyncio.to_thread(keep)
+            await self._backend.start(launch)
+
+        self._put(_Job("start", begin, finished))
+
+    def keep(self, keep: Callable[[], None]) -> None:
+        """In a thread, in its turn. A start or a stop makes it void as well."""
+        self._put(_Job("keep", lambda: asyncio.to_thread(keep), lambda _: None))
 
     def stop(self, finished: Finished) -> None:
         self._preempt("the session was stopped")

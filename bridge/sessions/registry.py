@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -24,16 +24,18 @@ from bridge.errors import (
     JournalStalled,
     SessionExists,
     SessionNotFound,
+    TmuxError,
     TooManySessions,
 )
 from bridge.events import BlockDiscarded, Evidence, Session, SessionDeleted, SessionName, Turn, TurnId
 from bridge.sessions.actor import NOT_WRITTEN, Actor, Done, Publisher
-from bridge.sessions.backends.base import Backend, Sink
+from bridge.sessions.adoption import LOST, Adopting, Sidecars, Stray, as_loaded
+from bridge.sessions.backends.base import Backend, Launch, Recall, Sink
 from bridge.sessions.core import Phase, SessionCore
 from bridge.sessions.facts import Facts, Limits, PromptRules
 from bridge.sessions.journal import Journal
 from bridge.sessions.keeper import Keeper
-from bridge.sessions.records import LoadedSession
+from bridge.sessions.records import LoadedSession, SaveSession, SaveTurn
 from bridge.supervision import ChildSpec, RestartBudget, Supervisor
 
 log = structlog.get_logger(__name__)
@@ -45,6 +47,7 @@ class BackendKind:
 
     make: Callable[[SessionName, Sink], Backend]
     rules: PromptRules | None = None
+    recall: Recall | None = None
 
 
 DETACH_S = 5.0
@@ -62,8 +65,9 @@ class Registry:
         clock: Clock,
         config: SessionConfig,
         node: str,
+        adopting: Adopting | None = None,
     ) -> None:
-        """`forget` drops a deleted session's topic."""
+        """`forget` drops a deleted session's topic. Without `adopting` only sessions on record are known."""
         self._journal = journal
         self._backends = backends
         self._publisher = publisher
@@ -72,6 +76,11 @@ class Registry:
         self._clock = clock
         self._config = config
         self._node = node
+        self._adopting = adopting
+        self._orphans: dict[str, Stray] = {}
+        self._looked = adopting is None
+        """It is known which panes are on no record."""
+        self._looking = asyncio.Lock()
         self._actors: dict[str, Actor] = {}
         self._in_change: dict[str, asyncio.Event] = {}
         self._ended: dict[str, asyncio.Event] = {}
@@ -98,11 +107,67 @@ class Registry:
     # --- making and bringing back ---------------------------------------------------------------------
 
     async def load(self) -> None:
-        """Bring back every session of the journal; whether their processes live is found out meanwhile."""
+        """Bring back every session of the journal; whether their processes live is found out meanwhile. Then
+        those that run and are on no record."""
         for loaded in await self._journal.load():
             actor = self._revive(loaded)
             if actor is not None:
                 self._serve(actor)
+        try:
+            await self._look()
+        except TmuxError as e:
+            log.warning("could not look for sessions that are on no record", error=str(e))
+
+    async def orphans(self) -> list[Stray]:
+        """What runs under this state folder's mark, and nobody knows what it is."""
+        if self._orphans:
+            with suppress(TmuxError):  # they are shown as they were seen last
+                await self._look()
+        return list(self._orphans.values())
+
+    async def _look(self) -> None:
+        """Take up what runs and is on no record, where what is kept beside it allows. Raises `TmuxError`."""
+        if self._adopting is None:
+            return
+        async with self._looking:
+            known, self._orphans = self._orphans, {}
+            for stray in await self._adopting.look():
+                if stray.name in self._actors or stray.name in self._in_change:
+                    continue
+                if not await self._taken_up(stray, self._adopting.sidecars):
+                    self._orphans[stray.name] = stray
+                    if stray.name not in known:
+                        log.warning(
+                            "found a session that is on no record; it is left alone",
+                            session=stray.name,
+                            attach=stray.attach,
+                            end=stray.end,
+                        )
+            self._looked = True
+
+    async def _taken_up(self, stray: Stray, sidecars: Sidecars) -> bool:
+        sidecar = await asyncio.to_thread(sidecars.read, stray.name) if NAME.fullmatch(stray.name) else None
+        if sidecar is None or sidecar.generation != stray.generation:
+            return False
+        kind = self._backends.get(sidecar.backend)
+        if kind is None or kind.recall is None:
+            return False
+        conversation = sidecar.conversation or ""
+        launch = Launch(stray.name, sidecar.generation, conversation, True, sidecar.options)
+        try:
+            recalled = await asyncio.to_thread(kind.recall, launch, stray.pid)
+            loaded = as_loaded(sidecar, recalled, self._clock.now())
+            ops = [SaveTurn(stray.name, turn) for turn in loaded.open_turns]
+            await self._journal.write([SaveSession(loaded.record), *ops])
+        except (OSError, JournalError) as e:
+            log.warning("could not take a session up", session=stray.name, error=str(e))
+            return False
+        actor = self._revive(loaded)
+        assert actor is not None
+        actor.core.facts.notice = LOST
+        self._serve(actor)
+        log.warning("took up a session that was on no record", session=stray.name, turn=recalled.turn)
+        return True
 
     async def start(self, name: str, options: StartOptions, *, joining: bool) -> tuple[Actor, bool]:
         """The session of that name, made if there is none; whether it was there before.
@@ -114,6 +179,8 @@ class Registry:
             raise InvalidName(name)
         await self._unchanging(name)
         actor = self._actors.get(name)
+        if actor is None and (not self._looked or name in self._orphans):
+            actor = await self._unrecorded(name, options.backend or self._config.backend)
         if actor is None:
             return await self._make(SessionName(name), self._resolved(options)), False
         if not joining:
@@ -122,6 +189,19 @@ class Registry:
                 self._room()
                 await called(actor.start)
         return actor, True
+
+    async def _unrecorded(self, name: str, backend: str) -> Actor | None:
+        """The session of that name, if it runs and can be taken up now. Raises where it cannot be: for a new
+        one its process would have to be ended, which nobody has asked for."""
+        try:
+            await self._look()
+        except TmuxError as e:
+            raise InternalError(f"It cannot be found out whether {name!r} runs already: {e}") from e
+        orphan = self._orphans.get(name)
+        if orphan is not None:
+            remedy = f"something runs as {name!r} that is on no record. Look at it: {orphan.attach}"
+            raise BackendUnavailable(backend, f"{remedy}; end it: {orphan.end}; or choose another name.")
+        return self._actors.get(name)
 
     async def delete(self, name: str) -> None:
         """Returns once nothing of it is left, so that the name can be used again at once."""
@@ -201,6 +281,7 @@ class Registry:
             self._clock,
             budget=RestartBudget(self._config.restart_limit, self._config.restart_window_s),
             keeper=keeper,
+            sidecars=self._adopting.sidecars if self._adopting is not None else None,
         )
         made.append(actor)
         return actor

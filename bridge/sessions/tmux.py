@@ -155,6 +155,10 @@ class Tmux:
         """What a person types to see the session."""
         return f"{self._binary} -L {self.socket} attach -t {session}"
 
+    def end_command(self, session: str) -> str:
+        """What a person types to end the session, and none whose name only begins like it."""
+        return f"{self._binary} -L {self.socket} kill-session -t '={session}'"
+
     async def panes(self, session: str | None = None) -> list[Pane]:
         """The pane of one session, or those of all; empty where there are none, or no server.
 

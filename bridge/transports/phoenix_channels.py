@@ -270,7 +270,7 @@ class Channels:
                 await service.resize_terminal(who, channel.route.name, command)
                 return {"cols": command.cols, "rows": command.rows}
             case requests.ReadTree():
-                return service.tree(who)
+                return await service.tree(who)
         raise AssertionError(f"no way to do {type(command).__name__}")
 
     def _listed(self) -> dict[str, Any]:

@@ -169,7 +169,7 @@ class FakeService:
         deleted = SessionDeleted(SessionName(command.name))
         self.hub.topic("sessions", numbered=False).publish(self.clock.now(), deleted)
 
-    def tree(self, who: Principal) -> dict[str, Any]:
+    async def tree(self, who: Principal) -> dict[str, Any]:
         who.require("admin")
         return {"name": "bridge", "children": []}
 

@@ -57,6 +57,24 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class Recalled:
+    """What is known of a process of which there is no record: to be adopted from `checkpoint`."""
+
+    checkpoint: Checkpoint
+    turn: TurnId | None = None
+    """The turn that is open, where the process was sent one that can be named."""
+    prompt: str = ""
+    seen: bool = False
+    """Claude has acknowledged it."""
+    conversation: str | None = None
+    """None: the one it was started with."""
+
+
+Recall = Callable[[Launch, int | None], Recalled]
+"""Looks into the files of a process (its pid, None where it has ended). Blocking. Raises `OSError`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A person's answer to a request. `suggestions` are the chosen ones, as the request offered them."""
 

@@ -320,9 +320,12 @@ class HeadlessBackend:
 def _prepare(session: Path, folder: Path, made: Plan) -> None:
     """A fresh folder for one process. What earlier ones left is gone: it has been read to its end."""
     try:
-        shutil.rmtree(session, ignore_errors=True)
-        folder.mkdir(mode=0o700, parents=True)
+        session.mkdir(mode=0o700, parents=True, exist_ok=True)
         session.chmod(0o700)
+        for old in session.iterdir():
+            if old.is_dir():
+                shutil.rmtree(old, ignore_errors=True)
+        folder.mkdir(mode=0o700)
         for name, text in {**made.files, OUT: "", ERR: ""}.items():
             fd = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with open(fd, "w", encoding="utf-8") as file:
