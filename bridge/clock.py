@@ -1,4 +1,5 @@
-"""Time as a parameter: nothing else in the bridge reads a clock, so that tests can move it."""
+"""Time as a parameter, so that tests can move it. Wall time is for people to read and decides nothing: it may
+be set back or forward at any moment. Who else reads it compares it with another program's (tmux, the CLI)."""
 
 from __future__ import annotations
 

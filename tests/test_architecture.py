@@ -160,6 +160,25 @@ CATCH_ALL = frozenset(
 """The loops that must go on whatever happens, and log what did."""
 
 
+WALL_CLOCKS = frozenset(
+    {
+        *(("time", name) for name in ("time", "time_ns")),
+        *(("datetime", name) for name in ("now", "utcnow", "today")),
+        *(("date", name) for name in ("today",)),
+    }
+)
+
+OTHERS_TIMES = frozenset(
+    {
+        "clock",
+        "sessions.tmux",  # tells by the time of day when a person last pressed a key
+        "sessions.backends.typist",  # and this waits for that
+        "sessions.backends.tui_link",  # the CLI's transcript has the time of day of each line
+    }
+)
+"""Who may read the time of day: to compare it with another program's."""
+
+
 def module_name(path: Path, root: Path) -> str:
     parts = path.relative_to(root).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -246,6 +265,22 @@ def catch_alls(tree: ast.AST) -> list[int]:
     return lines
 
 
+def wall_clocks(tree: ast.AST) -> list[int]:
+    """Lines that read the time of day, which may be set to another at any moment."""
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and (node.value.id, node.attr) in WALL_CLOCKS
+    ] + [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        and any((node.module, alias.name) in WALL_CLOCKS for alias in node.names)
+    ]
+
+
 KNOWN = frozenset(name for name, _ in sources())
 MODULES = [pytest.param(name, path, id=name or "bridge") for name, path in sources()]
 
@@ -268,6 +303,13 @@ def test_everything_is_caught_only_at_the_edges(module: str, path: Path) -> None
     """`except Exception` elsewhere would hide a fault from the part that can restart what failed."""
     if module not in CATCH_ALL:
         assert catch_alls(ast.parse(path.read_text())) == []
+
+
+@pytest.mark.parametrize(("module", "path"), MODULES)
+def test_the_time_of_day_is_read_in_one_place(module: str, path: Path) -> None:
+    """All else that waits or measures goes by a clock that nobody can set."""
+    if module not in OTHERS_TIMES:
+        assert wall_clocks(ast.parse(path.read_text())) == []
 
 
 def test_only_the_command_imports_the_composition_root() -> None:
@@ -313,6 +355,12 @@ def test_a_broken_wall_is_seen(module: str, source: str, complaint: str, tmp_pat
     found = broken_walls(module, path, known)
     assert len(found) == 1
     assert complaint in found[0]
+
+
+def test_a_wall_clock_is_seen() -> None:
+    """However it is read."""
+    source = "import time\ntime.time()\ndatetime.now(UTC)\nfrom time import time\ntime.monotonic()"
+    assert sorted(wall_clocks(ast.parse(source))) == [2, 3, 4]
 
 
 def test_an_ownerless_task_is_seen() -> None:

@@ -185,9 +185,7 @@ def load(db: sqlite3.Connection, name: str | None = None) -> tuple[list[LoadedSe
     only = {"name": name}
     mine = ":name IS NULL OR session = (SELECT id FROM sessions WHERE name = :name)"
     turns = _grouped(db, f"{TURNS} WHERE phase <> 'finished' AND ({mine}) ORDER BY number, turns.id", only)
-    requests = _grouped(
-        db, f"SELECT * FROM requests WHERE outcome IS NULL AND ({mine}) ORDER BY opened_at, rowid", only
-    )
+    requests = _grouped(db, f"SELECT * FROM requests WHERE outcome IS NULL AND ({mine}) ORDER BY rowid", only)
     loaded: list[LoadedSession] = []
     damaged: set[str] = set()
     stored = db.execute("SELECT * FROM sessions WHERE :name IS NULL OR name = :name ORDER BY id", only)

@@ -299,7 +299,8 @@ class Tmux:
 
     async def typed_at(self, session: str) -> float | None:
         """When a person last pressed a key there, here or from afar (`typed`), or attached: epoch seconds,
-        whole ones. None where nobody is attached. Raises `TmuxError` where tmux cannot say."""
+        whole ones; 0 where that was before the clock was set back. None where nobody is attached. Raises
+        `TmuxError` where tmux cannot say."""
         said = await self._ask(
             ("list-clients", "-t", f"={session}", "-F", "#{client_control_mode} #{client_activity}")
         )
@@ -308,7 +309,9 @@ class Tmux:
             here = [float(at) for control, at in people if control != "1"]
         except ValueError as e:
             raise TmuxError(f"tmux described its clients in a way that cannot be read: {said!r}") from e
-        return max([*here, self._typed[session]] if session in self._typed else here, default=None)
+        known = [*here, self._typed[session]] if session in self._typed else here
+        # Nobody typed in the future. Believed, it would have a prompt wait until that has come.
+        return max((at if at <= time.time() + 1 else 0.0 for at in known), default=None)
 
     def typed(self, session: str) -> None:
         """A person typed there without being attached."""

@@ -5,6 +5,21 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import time
+
+
+class JumpingClock:
+    """The machine's clock, which somebody sets to another time; what is monotonic does not mind."""
+
+    def __init__(self) -> None:
+        self.set_by = 0.0
+        """Seconds that the wall clock is ahead of the machine's."""
+
+    def now(self) -> float:
+        return time.time() + self.set_by
+
+    def monotonic(self) -> float:
+        return time.monotonic()
 
 
 class FakeClock:

@@ -391,6 +391,20 @@ async def test_what_is_typed_arrives_byte_by_byte(server: Server, screens: Scree
     assert await server.tmux.typed_at("claude_a") is not None
 
 
+async def test_nobody_typed_in_the_future(
+    server: Server, screens: Screens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is set back after the last key: who waits for a quiet moment does not wait until then."""
+    await server.run("sleep", "600")
+    watcher = Watcher()
+    await watcher.join(screens)
+    await screens.type("a", b"x")
+    typed_at = await server.tmux.typed_at("claude_a")
+    assert typed_at is not None
+    monkeypatch.setattr("bridge.sessions.tmux.time.time", lambda: typed_at - 3600)
+    assert await server.tmux.typed_at("claude_a") == 0
+
+
 async def test_nothing_can_be_typed_where_nothing_runs(server: Server, screens: Screens) -> None:
     """tmux would take it, and drop it."""
     await server.run("true")

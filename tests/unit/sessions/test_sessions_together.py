@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.auth import ADMIN, Authenticator, Principal
-from bridge.clock import SystemClock
+from bridge.clock import Clock, SystemClock
 from bridge.commands import (
     After,
     AnswerRequest,
@@ -58,7 +58,9 @@ from bridge.signals import (
     UpstreamActive,
 )
 from bridge.supervision import RestartBudget, Supervisor
+from bridge.wire.views import session_payload
 from tests.fakes.backend import FakeBackend
+from tests.fakes.clock import JumpingClock
 from tests.fakes.screens import FakePanes
 
 ME = Principal("me", ADMIN)
@@ -115,6 +117,7 @@ class House:
         self.config = SessionConfig(roots=[folder], **config)
         self.backends: dict[str, FakeBackend] = {}
         self.prepare: Callable[[FakeBackend], None] = lambda backend: None
+        self.clock: Clock = SystemClock()
         self.epoch = 0
         self.told: dict[tuple[str, int], Event] = {}
 
@@ -122,7 +125,7 @@ class House:
     async def open(self) -> AsyncIterator[Service]:
         """One run of the bridge on this folder; leaving it is a clean stop."""
         self.epoch += 1
-        clock = SystemClock()
+        clock = self.clock
         self.journal = await Journal.open(self.folder / "journal.db")
         self.told.clear()
         told = self.told
@@ -455,6 +458,39 @@ async def test_a_process_that_is_gone_is_started_again_with_its_conversation(hou
         await call(service, "demo", SubmitPrompt(prompt="y"))
         await viewer.until("turn_finished")
         assert ("start", 2, True) in house.backends["demo"].told
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 3600.0])
+async def test_a_clock_that_is_set_to_another_time_changes_nothing(house: House, jump: float) -> None:
+    """In the middle of a turn, with one behind it, and again while no bridge runs."""
+    clock = house.clock = JumpingClock()
+    house.prepare = lambda backend: setattr(backend, "answer_prompts", False)
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        turns = [(await call(service, "demo", SubmitPrompt(prompt=p, id=p)))["turn"] for p in ("a", "b")]
+        backend = house.backends["demo"]
+        await backend.prompted.wait()
+        clock.set_by = jump
+        turns.append((await call(service, "demo", SubmitPrompt(prompt="c")))["turn"])
+        backend.say(PromptSeen(turns[0]), TurnEnded("completed", "a"))
+        ended = await viewer.until("turn_finished")
+        assert ended.duration_ms >= 0
+        [session] = service.list_sessions(ME)
+        assert session_payload(session, clock.now())["evidence"]["age_ms"] >= 0
+        # Its process dies: the next one is started when that is due, and not in an hour.
+        backend.say(ProcessExited(1, "died"))
+        while ("start", 2, True) not in backend.told:
+            await viewer.until("session_changed", len(viewer.named("session_changed")) + 1)
+    clock.set_by = -jump
+    house.prepare = lambda backend: None
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo", JoinSession())
+        turns.append((await call(service, "demo", SubmitPrompt(prompt="d")))["turn"])
+        again = await call(service, "demo", SubmitPrompt(prompt="b", id="b"))
+        assert (again["turn"], again["duplicate"]) == (turns[1], True)
+        while len(history := await service.history(ME, "demo", ReadHistory())) < 4:
+            await viewer.until("turn_finished", len(viewer.named("turn_finished")) + 1)
+        assert [turn.id for turn in history] == turns
 
 
 async def test_a_process_that_will_not_start_fails_the_session_and_keeps_the_queue(tmp_path: Path) -> None:
