@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,3 +122,30 @@ def test_a_cli_that_could_not_write_its_answer_is_replaced(tmp_path: Path, clien
         assert channel.story(waiting).text == "You said: and then?"
         assert bridge.cli_pid("demo") != cli
         assert [len(bridge.requests(p)) for p in ("count", "refused")] == [1, 0]
+
+
+@pytest.mark.soak
+def test_a_journal_that_somebody_holds_is_waited_for(tmp_path: Path, clients: Clients) -> None:
+    """Somebody's `sqlite3` for longer than a write waits; who holds all of the file lets no bridge start."""
+    with running_bridge(tmp_path) as bridge:
+        channel = clients.connect(bridge.url, bridge.token).join("session:demo", {"start": {}}, resume=True)
+        channel.ask("warm up")
+        somebody = sqlite3.connect(bridge.state_dir / "journal.db", isolation_level=None)
+        somebody.execute("BEGIN EXCLUSIVE")
+        for number in range(3):
+            assert "locked" in refused(channel, "submit", {"prompt": f"refused {number}"})
+        somebody.execute("COMMIT")
+        channel.until(lambda: len(logged(bridge, "journal wrote again")) or None, "the end of it")
+        assert channel.ask("and now?").text == "You said: and now?"
+        assert bridge.requests("refused") == []
+
+        bridge.stop()
+        somebody.execute("PRAGMA locking_mode = EXCLUSIVE")
+        somebody.execute("BEGIN EXCLUSIVE")
+        done = bridge.run("serve", "--simulate", "--port", "0")
+        assert done.returncode == 2
+        assert "another process has locked it" in done.stderr
+        assert "Traceback" not in done.stderr
+        somebody.close()
+        bridge.start()
+        assert channel.ask("still there?").text == "You said: still there?"

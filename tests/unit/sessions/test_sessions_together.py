@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ from bridge.hub import Hub, Subscription
 from bridge.screens import Screens
 from bridge.service import LOBBY, Joined, Service
 from bridge.sessions.backends.base import Liveness
-from bridge.sessions.journal import Journal
+from bridge.sessions.journal import BUSY_S, Journal
 from bridge.sessions.registry import BackendKind, Registry
 from bridge.signals import (
     AnswerMoot,
@@ -118,6 +119,7 @@ class House:
         self.backends: dict[str, FakeBackend] = {}
         self.prepare: Callable[[FakeBackend], None] = lambda backend: None
         self.clock: Clock = SystemClock()
+        self.busy_s = BUSY_S
         self.epoch = 0
         self.told: dict[tuple[str, int], Event] = {}
 
@@ -126,7 +128,7 @@ class House:
         """One run of the bridge on this folder; leaving it is a clean stop."""
         self.epoch += 1
         clock = self.clock
-        self.journal = await Journal.open(self.folder / "journal.db")
+        self.journal = await Journal.open(self.folder / "journal.db", busy_s=self.busy_s)
         self.told.clear()
         told = self.told
 
@@ -368,6 +370,54 @@ async def test_a_mark_that_cannot_be_written_down_begins_the_task_anew(house: Ho
         finished = await viewer.until("turn_finished")
         assert (finished.turn, finished.text) == (turn, "hi")
         assert house.backends["demo"] is not backend
+
+
+async def test_a_journal_that_somebody_holds_is_waited_for(house: House) -> None:
+    """A prompt is refused, and does not run later; what Claude says meanwhile is told once, afterwards."""
+    house.busy_s = 0.01
+    house.prepare = lambda backend: setattr(backend, "answer_prompts", False)
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        turn = TurnId((await call(service, "demo", SubmitPrompt(prompt="x", id="key")))["turn"])
+        backend = house.backends["demo"]
+        await backend.prompted.wait()
+
+        other = sqlite3.connect(house.folder / "journal.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+
+        def adopted(backend: FakeBackend) -> None:
+            backend.liveness = Liveness.ALIVE
+            backend.replay = (PromptSeen(turn), TextArrived(0, "text", "hi"), TurnEnded("completed", "hi"))
+
+        house.prepare = adopted
+        backend.say(PromptSeen(turn), TextArrived(0, "text", "hi"), TurnEnded("completed", "hi"))
+        await viewer.state(service, "unknown")
+        [session] = service.list_sessions(ME)
+        assert "another process has locked it" in (session.reason or "")
+        joined, late = await house.join(service, "demo", JoinSession())
+        assert joined.snapshot.open_turn is not None
+        assert joined.snapshot.open_turn.id == turn
+        for command in (SubmitPrompt(prompt="refused"), RestartSession(), ConfigureSession(model="m")):
+            with pytest.raises(InternalError, match="locked"):
+                await call(service, "demo", command)
+        with pytest.raises(InternalError, match="locked"):
+            await service.start(ME, StartSession(name="another"))
+        with pytest.raises(InternalError, match="locked"):
+            await service.delete(ME, NameSession(name="demo"))
+        again = await call(service, "demo", SubmitPrompt(prompt="x", id="key"))
+        assert (again["turn"], again["duplicate"]) == (turn, True)
+        assert viewer.named("turn_finished") == []
+
+        other.execute("ROLLBACK")
+        other.close()
+        for witness in (viewer, late):
+            finished = await witness.until("turn_finished")
+            assert (finished.turn, finished.text) == (turn, "hi")
+        await viewer.state(service, "idle")
+        [session] = service.list_sessions(ME)
+        assert session.reason is None
+        assert viewer.named("turn_finished") == late.named("turn_finished") == ["turn_finished"]
+        assert [turn.prompt for turn in await service.history(ME, "demo", ReadHistory())] == ["x"]
 
 
 async def test_a_stop_answers_when_the_process_has_ended(house: House) -> None:
