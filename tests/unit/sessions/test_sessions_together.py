@@ -385,7 +385,10 @@ async def test_a_journal_that_somebody_holds_is_waited_for(house: House) -> None
         other = sqlite3.connect(house.folder / "journal.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
 
+        lives = []
+
         def adopted(backend: FakeBackend) -> None:
+            lives.append(backend)
             backend.liveness = Liveness.ALIVE
             backend.replay = (PromptSeen(turn), TextArrived(0, "text", "hi"), TurnEnded("completed", "hi"))
 
@@ -418,6 +421,8 @@ async def test_a_journal_that_somebody_holds_is_waited_for(house: House) -> None
         assert session.reason is None
         assert viewer.named("turn_finished") == late.named("turn_finished") == ["turn_finished"]
         assert [turn.prompt for turn in await service.history(ME, "demo", ReadHistory())] == ["x"]
+        [node] = (await service.tree(ME))["children"]
+        assert (node["restarts"], len(lives)) == (0, 1), "it did not wait, or called it a crash"
 
 
 async def test_a_stop_answers_when_the_process_has_ended(house: House) -> None:
