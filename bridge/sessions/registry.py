@@ -214,6 +214,8 @@ class Registry:
 
     async def _make(self, name: SessionName, options: StartOptions) -> Actor:
         self._room()
+        if (problem := self._journal.problem) is not None:
+            raise InternalError(f"{NOT_WRITTEN}: {problem}.")
         with self._changing(name):
             facts = Facts(
                 name=name,
