@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from bridge.errors import JournalError, JournalStalled
 from bridge.events import Block, SessionName, TurnId
 from bridge.sessions.journal import (
+    DeleteSession,
     Journal,
     SaveBlock,
     SaveSession,
@@ -145,6 +146,21 @@ async def test_a_locked_journal_fails_and_recovers(tmp_path: Path) -> None:
         assert [line["event"] for line in logs] == ["journal could not write", "journal wrote again"]
         assert told == ["another process has locked it", None]
         assert len(await journal.load()) == 1
+
+
+async def test_a_journal_that_is_damaged_under_it_is_not_written_again(tmp_path: Path) -> None:
+    """No waiting helps there; the next start moves it aside."""
+    async with reopened(tmp_path / "journal.db") as journal:
+        prompts = [SaveTurn(DEMO, turn(number, prompt="x" * 500_000)) for number in range(12)]
+        await journal.write([SaveSession(session()), *prompts])
+        for name in ("journal.db", "journal.db-wal"):
+            file = tmp_path / name
+            file.write_bytes(os.urandom(file.stat().st_size))
+        with pytest.raises(JournalStalled, match="damaged"):
+            await journal.write([DeleteSession(DEMO)])  # for which it has to be read: no cache is as large
+        assert "restarted" in (journal.problem or "")
+    async with reopened(tmp_path / "journal.db") as journal:
+        assert await journal.load() == []
 
 
 async def test_a_journal_locked_by_another_cannot_be_opened(tmp_path: Path) -> None:
