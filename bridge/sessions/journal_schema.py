@@ -6,6 +6,7 @@ Knows SQLite and the folder; knows nothing of what the rows mean (`journal_sql`)
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Sequence
@@ -116,6 +117,9 @@ tables that a start needs, so that adoption never waits for the history."""
 LOG_BYTES = 16 * 1024 * 1024
 """What the log beside the file shrinks to once a burst has been folded in; else it would keep its size."""
 
+NO_ROOM_BYTES = 64 * 1024
+"""Less than what SQLite needs to open a file."""
+
 DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 OF_THE_FILE = DAMAGED | {
@@ -151,7 +155,10 @@ def open_database(
         _create(path)
         return _open(path, busy_s, migrations)
     except sqlite3.Error as e:
-        raise JournalError(f"The journal {path} cannot be opened: {describe(e)}") from e
+        # What SQLite makes beside the file has no room then, which it calls an I/O error.
+        full = path.parent.exists() and shutil.disk_usage(path.resolve().parent).free < NO_ROOM_BYTES
+        why = "the disk is full" if full else describe(e)
+        raise JournalError(f"The journal {path} cannot be opened: {why}") from e
     except OSError as e:
         raise JournalError(f"The journal {path} cannot be opened: {e.strerror or e}") from e
 

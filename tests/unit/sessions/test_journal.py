@@ -295,3 +295,15 @@ async def test_a_full_disk_fails_writes_and_is_survived(disk: Disk) -> None:
     assert len(told) > 5
     assert [t.turn.id for t in loaded.open_turns] == told
     assert [line["event"] for line in logs] == ["journal could not write"]
+
+
+async def test_on_a_full_disk_a_journal_cannot_be_opened(disk: Disk) -> None:
+    """It is said, and the file is left as it was."""
+    async with reopened(disk.folder / "journal.db") as journal:
+        await journal.write([SaveSession(session())])
+    disk.fill()
+    with pytest.raises(JournalError, match="disk is full"):
+        await Journal.open(disk.folder / "journal.db")
+    disk.free()
+    async with reopened(disk.folder / "journal.db") as journal:
+        assert len(await journal.load()) == 1
