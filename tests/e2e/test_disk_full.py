@@ -57,11 +57,10 @@ def test_a_journal_without_room_stands_and_goes_on(
     """In the middle of an answer, with a prompt behind it."""
     channel = clients.connect(bridge.url, bridge.token).join("session:demo", {"start": {}}, resume=True)
     channel.ask("warm up")
-    running = channel.submit(f"count {sim(words=COUNT, gap_ms=10)}")
-    waiting = channel.submit("and then?", id="key")
-    channel.wait("delta", turn=running, count=5)
     cli = bridge.cli_pid("demo")
-
+    running = channel.submit(f"count {sim(words=COUNT, gap_ms=20)}")
+    waiting = channel.submit("and then?", id="key")
+    channel.wait("delta", turn=running)
     journal_disk.fill()
     for number in range(60):
         assert "disk is full" in refused(channel, "submit", {"prompt": f"refused {number}"})
