@@ -78,6 +78,7 @@ ADOPT_AGAIN_S = (0.5, 1.0, 2.0, 5.0)
 """Between questions whether a process lives, while tmux cannot say; the last one repeats."""
 
 NOT_WRITTEN = "Nothing was done, and nothing will be: the bridge cannot write to its journal"
+DONE_UNWRITTEN = "Claude was told, and the bridge cannot write that down"
 
 MAILBOX_CALLS = 10_000
 """Calls that may wait for one session; more are refused. Signals are not bounded here: they are on disk
@@ -111,6 +112,8 @@ class _Change:
     make: Callable[[float], list[Output]]
     done: Done | None = None
     reply: object = None
+    unwritten: str = NOT_WRITTEN
+    """What `done` is told where it cannot be written down."""
 
 
 class _Notice:
@@ -311,8 +314,8 @@ class Actor:
         match item:
             case Batch():
                 await self._take(item, now)
-            case _Change(make=make, done=done, reply=reply):
-                await self._apply(make(now), done=done, reply=reply)
+            case _Change(make=make, done=done, reply=reply, unwritten=unwritten):
+                await self._apply(make(now), done=done, reply=reply, unwritten=unwritten)
             case _Notice():
                 self._tell()
             case _Call():
@@ -400,7 +403,8 @@ class Actor:
         def sent(result: Outcome) -> None:
             # Where there is no process yet, or none any more, the next one is started with it.
             if result is None or self.core.phase not in (Phase.IDLE, Phase.BUSY):
-                self._mailbox.put_nowait(_Change(configured, done, {}))
+                unwritten = NOT_WRITTEN if result is not None else DONE_UNWRITTEN
+                self._mailbox.put_nowait(_Change(configured, done, {}, unwritten))
             else:
                 done(InvalidPayload("", f"Claude refused the change: {result}"))
 
@@ -415,6 +419,7 @@ class Actor:
         checkpoint: Checkpoint | None = None,
         done: Done | None = None,
         reply: object = None,
+        unwritten: str = NOT_WRITTEN,
     ) -> None:
         if any(isinstance(o, StartProcess) for o in out):
             self._new_generation()
@@ -425,7 +430,7 @@ class Actor:
             if done is None and all(map(_is_mark, out)):
                 written.add_done_callback(self._marked)
             else:
-                await self._on_disk(written, done)
+                await self._on_disk(written, done, unwritten)
         waits = done is not None and any(isinstance(o, StopProcess | SendAnswer) for o in out)
         if done is not None and not waits:
             done(reply)
@@ -433,12 +438,12 @@ class Actor:
         for o in out:
             self._carry_out(o, now, (done, reply) if waits else None)
 
-    async def _on_disk(self, written: asyncio.Future[None], done: Done | None) -> None:
+    async def _on_disk(self, written: asyncio.Future[None], done: Done | None, unwritten: str) -> None:
         try:
             await written
         except JournalError as e:
             if done is not None:
-                done(InternalError(f"{NOT_WRITTEN}: {e}"))
+                done(InternalError(f"{unwritten}: {e}"))
             raise
         if self._keeper.checkpoint is not None:
             self._backend.committed(self._keeper.checkpoint)
@@ -561,7 +566,7 @@ class Actor:
         def sent(result: Outcome) -> None:
             if result is None:
                 self._mailbox.put_nowait(
-                    _Change(lambda at: self.core.answered(answer.request, at), done, reply)
+                    _Change(lambda at: self.core.answered(answer.request, at), done, reply, DONE_UNWRITTEN)
                 )
                 return
             self.core.requests.answer_failed(answer.request)

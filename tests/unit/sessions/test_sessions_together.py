@@ -657,6 +657,27 @@ async def test_an_answer_is_sent_then_told(house: House) -> None:
         assert refused.value.details == {"request": "r1", "outcome": "allowed", "by": "me"}
 
 
+async def test_of_an_answer_that_claude_was_given_it_is_not_said_that_nothing_was_done(house: House) -> None:
+    """What cannot be written down is that it was. Once that is known, no more answers are given."""
+    house.busy_s = 0.01
+    house.prepare = lambda backend: setattr(backend, "answer_prompts", False)
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        await call(service, "demo", SubmitPrompt(prompt="x"))
+        backend = house.backends["demo"]
+        backend.say(UpstreamActive(), AnswerNeeded(RequestId("r1"), "permission", "Bash", {}))
+        await viewer.until("request_opened")
+        other = sqlite3.connect(house.folder / "journal.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(InternalError, match="Claude was told"):
+            await call(service, "demo", AnswerRequest(request="r1", decision="allow"))
+        await viewer.state(service, "unknown")
+        with pytest.raises(InternalError, match="Nothing was done"):
+            await call(service, "demo", AnswerRequest(request="r1", decision="deny"))
+        assert [t for t in backend.told if t[0] == "answer"] == [("answer", "r1", True)]
+        other.close()
+
+
 async def test_an_answer_that_a_person_was_quicker_than_is_refused_with_theirs(house: House) -> None:
     """Also where they said the other thing; where it is merely not heard, the request stays open."""
     house.prepare = lambda backend: setattr(backend, "answer_prompts", False)
