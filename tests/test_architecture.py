@@ -124,7 +124,7 @@ TABLE = (
     Row(("drill.stage",), ("config", "errors", "locate"), TMUX | LOOP),
     Row(
         ("drill.*",),
-        ("config", "errors", "client", "locate", "reading", "terminal", "doctor", "drill.*"),
+        ("config", "clock", "errors", "client", "locate", "reading", "terminal", "doctor", "drill.*"),
         TMUX | CHILDREN,
     ),
     Row(("cli",), ("app", *COMMANDS, "drill.*", "config", "errors", "log", "wire.*"), TMUX),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from bridge.client import connect, finished_turns
+from bridge.clock import SystemClock
 from bridge.drill.account import Broken, Figures, Seen, judge
 from bridge.drill.askers import Asker, Caller
 from bridge.drill.ledger import Record, effects
@@ -98,6 +99,7 @@ class Drill:
         self._record = record
         self._relay = relay
         self._chance = random.Random(plan.seed)  # noqa: S311 - what is random can be repeated
+        self._clock = SystemClock()
         self._enough = asyncio.Event()
         self.patients = [
             self._patient(address, backend, number)
@@ -180,13 +182,13 @@ class Drill:
                 await asyncio.to_thread(stage.spawn)
             case "cli":
                 pid = await self._next_process(victim)
-                victim.kills.append(time.time())
+                victim.kills.append(self._clock.now())
                 victim.killed = pid
                 os.kill(pid, signal.SIGKILL)
             case "tmux":
                 server = await asyncio.to_thread(stage.tmux_pid)
                 if server is not None:
-                    now = time.time()
+                    now = self._clock.now()
                     for p in self.patients:
                         p.kills.append(now)
                     os.kill(server, signal.SIGKILL)
