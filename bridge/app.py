@@ -115,21 +115,26 @@ def _alone(state_dir: Path) -> Iterator[None]:
 class _TopicPublisher:
     """One session's way to the hub. Who watches its screen is told that it is another now."""
 
-    def __init__(self, topic: Callable[[], Topic], lobby: Topic, changed: Callable[[], None]) -> None:
+    def __init__(self, topic: Callable[[], Topic], lobby: Topic, screens: Screens, name: SessionName) -> None:
         self._topic = topic
         self._lobby = lobby
-        self._changed = changed
+        self._screens = screens
+        self._name = name
 
     @property
     def viewers(self) -> int:
         return self._topic().viewers
+
+    @property
+    def watched(self) -> bool:
+        return self._screens.watched(self._name)
 
     def publish(self, at: float, event: Event) -> None:
         self._topic().publish(at, event)
 
     def announce(self, at: float, event: SessionChanged | SessionDeleted) -> None:
         self._lobby.publish(at, event)
-        self._changed()
+        self._screens.changed(self._name)
 
 
 class _Listener:
@@ -250,7 +255,7 @@ class Bridge:
         registry = Registry(
             journal,
             self._backends(tmux, claude, hooks),
-            lambda name: _TopicPublisher(lambda: topic(name), lobby, lambda: screens.changed(name)),
+            lambda name: _TopicPublisher(lambda: topic(name), lobby, screens, name),
             forget,
             sessions,
             self._clock,

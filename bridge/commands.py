@@ -16,6 +16,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 Backend = Literal["headless", "tmux", "api"]
 PermissionMode = Literal["default", "manual", "acceptEdits", "plan", "auto", "dontAsk", "bypassPermissions"]
+AfterReboot = Literal["resume", "pending", "stop"]
+"""What becomes of sessions whose processes are gone when the bridge starts; `config` says what each means."""
 
 
 def _storable(text: str) -> str:

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from bridge.commands import Backend, PermissionMode
+from bridge.commands import AfterReboot, Backend, PermissionMode
 from bridge.errors import SetupError
 
 MIB = 1024 * 1024
@@ -81,6 +81,20 @@ class SessionConfig(Slice):
     """What Claude may do unasked, unless a start says otherwise."""
     max_sessions: Positive = 100
     """Running at once; a headless one takes about 200 MB."""
+    starts_at_once: Positive | None = None
+    """Processes that may be starting at the same time, at about 0.8 s of a core each; the others wait, those
+    with a prompt to be answered the least. None: as many as the machine has cores, but at least 4."""
+    idle_stop_s: Seconds | None = None
+    """A session that nobody used for so long gives its memory back: its process ends, and the next prompt
+    starts it again. Whoever is attached or has its screen open uses it. None: never."""
+    after_reboot: AfterReboot = "resume"
+    """What becomes of sessions whose processes are gone when the bridge starts, as after a reboot. `resume`:
+    they are started again. `pending`: those with prompts to be answered are, the others when one comes.
+    `stop`: none is until somebody does, and its queue waits."""
+    history_turns: Positive | None = None
+    """Finished turns kept of each session; None: all."""
+    history_days: Annotated[float, Field(gt=0)] | None = None
+    """How long finished turns are kept; None: for ever."""
     max_queue: Positive = 1000
     """Prompts that may wait in one session."""
     max_prompt_bytes: Positive = MIB

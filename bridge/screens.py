@@ -469,6 +469,10 @@ class Screens:
             raise SessionNotFound(name)
         await feed.resize(cols, rows)
 
+    def watched(self, name: str) -> bool:
+        """Somebody looks at the session's screen."""
+        return name in self._feeds
+
     def changed(self, name: str) -> None:
         """The session is in another state: a look is worth while."""
         feed = self._feeds.get(name)

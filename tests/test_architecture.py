@@ -28,7 +28,10 @@ CORE = tuple(
 )
 MACHINERY = tuple(
     f"sessions.{name}"
-    for name in ("actor", "hands", "registry", "journal", "journal_schema", "journal_sql", "adoption", "pool")
+    for name in (
+        *("actor", "hands", "registry", "journal", "journal_schema", "journal_sql", "adoption", "pool"),
+        *("idle", "starts", "retention"),
+    )
 )
 
 

@@ -22,6 +22,7 @@ import structlog
 
 from bridge.clock import Clock
 from bridge.commands import (
+    AfterReboot,
     AnswerRequest,
     CancelTurn,
     Command,
@@ -31,7 +32,15 @@ from bridge.commands import (
     StopSession,
     SubmitPrompt,
 )
-from bridge.errors import BridgeError, InternalError, InvalidPayload, JournalError, RequestClosed
+from bridge.errors import (
+    BackendError,
+    BridgeError,
+    InternalError,
+    InvalidPayload,
+    JournalError,
+    RequestClosed,
+    TmuxError,
+)
 from bridge.events import (
     BlockDiscarded,
     BlockFinished,
@@ -60,12 +69,14 @@ from bridge.sessions.effects import (
     TurnAdvanced,
 )
 from bridge.sessions.hands import Hands, Outcome
+from bridge.sessions.idle import IdleWatch
 from bridge.sessions.journal import Journal
 from bridge.sessions.keeper import Keeper
 from bridge.sessions.records import (
     DeleteSession,
     SaveSession,
 )
+from bridge.sessions.starts import Starts
 from bridge.signals import LivenessLost, ProcessExited
 from bridge.supervision import RestartBudget
 
@@ -91,11 +102,27 @@ class Publisher(Protocol):
     @property
     def viewers(self) -> int: ...
 
+    @property
+    def watched(self) -> bool:
+        """Somebody has the live screen open."""
+        ...
+
     def publish(self, at: float, event: Event) -> None: ...
 
     def announce(self, at: float, event: SessionChanged | SessionDeleted) -> None:
         """To the lobby."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for all sessions of a bridge."""
+
+    starts: Starts
+    room: Callable[[], None]
+    """Raises `TooManySessions` where no further session may have a process."""
+    idle_stop_s: float | None = None
+    after_reboot: AfterReboot = "resume"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +160,7 @@ class Actor:
         *,
         budget: RestartBudget,
         keeper: Keeper,
+        terms: Terms,
         sidecars: Sidecars | None = None,
     ) -> None:
         self.core = core
@@ -146,7 +174,11 @@ class Actor:
         self._beside: Sidecar | None = None
         """As it was ordered to be kept last."""
         self._mailbox: asyncio.Queue[_Call | _Change | _Notice | Batch] = asyncio.Queue()
-        self._hands = Hands(backend)
+        self._terms = terms
+        self._hands = Hands(backend, terms.starts)
+        self._idle: IdleWatch | None = None
+        if terms.idle_stop_s is not None:
+            self._idle = IdleWatch(terms.idle_stop_s, clock.monotonic, lambda: core.at_rest, self._attended)
         self._settled = asyncio.Event()
         self._onlookers = 0
         self._standing = False
@@ -187,14 +219,15 @@ class Actor:
         self._mailbox.put_nowait(batch)
 
     def start(self, done: Done) -> None:
-        """Start a stopped or failed session again; nothing where it runs."""
+        """Start a session without a process again; nothing where it runs. Refused with `TooManySessions`."""
         if (refusal := self._unwritable()) is not None:
             done(refusal)
             return
 
         def again(at: float) -> list[Output]:
-            if self.core.phase not in (Phase.STOPPED, Phase.FAILED):
+            if not self.core.halted:
                 return []
+            self._terms.room()
             self._forgive()
             return self.core.start(at)
 
@@ -274,9 +307,10 @@ class Actor:
                     # Made this very moment, and journaled: the first process is still to come.
                     await self._apply(self.core.start_process())
                 else:
-                    # Stopped or failed: the bridge that wrote it down may have been killed before it ended
+                    # Without a process: the bridge that wrote it down may have been killed before it ended
                     # the process, which would go on with a turn that is called interrupted.
                     self._hands.stop(self._then(None))
+                resting = group.create_task(self._rest(), name=f"rest:{self.name}")
                 self._settled.set()
                 while self._deleted is None:
                     await self._handle(await self._mailbox.get())
@@ -284,6 +318,7 @@ class Actor:
                         await asyncio.sleep(0)  # between two things is the only moment for a snapshot
                 hands.cancel()
                 attending.cancel()
+                resting.cancel()
             try:
                 await self._journal.write([DeleteSession(self.core.facts.name)])
             except JournalError as e:
@@ -293,6 +328,7 @@ class Actor:
         finally:
             self._ended = True
             self._settled.set()  # for those who wait for a quiet moment: none will come
+            self._hands.started()
             self.abandon(self._between())
             await self._backend.detach()
 
@@ -315,7 +351,14 @@ class Actor:
             case Batch():
                 await self._take(item, now)
             case _Change(make=make, done=done, reply=reply, unwritten=unwritten):
-                await self._apply(make(now), done=done, reply=reply, unwritten=unwritten)
+                try:
+                    out = make(now)
+                except BridgeError as e:
+                    if done is None:
+                        raise
+                    done(e)
+                else:
+                    await self._apply(out, done=done, reply=reply, unwritten=unwritten)
             case _Notice():
                 self._tell()
             case _Call():
@@ -326,7 +369,7 @@ class Actor:
         self._settled.set()
 
     async def _take(self, batch: Batch, now: float) -> None:
-        if batch.generation != self.core.facts.generation or self.core.phase in (Phase.STOPPED, Phase.FAILED):
+        if batch.generation != self.core.facts.generation or self.core.halted:
             return  # the last words of a process that was ended on purpose
         out: list[Output] = []
         for signal in batch.signals:
@@ -347,6 +390,8 @@ class Actor:
                     done(reply)
                     return
                 self._check_writable()
+                if self.core.phase is Phase.PARKED:
+                    self._terms.room()
                 reply, out = self.core.submit(TurnId(str(uuid4())), command, call.author, now)
                 await self._apply(out, done=done, reply=reply)
             case InterruptTurn():
@@ -363,6 +408,8 @@ class Actor:
             case ConfigureSession():
                 await self._configure(command, done, now)
             case RestartSession():
+                if self.core.halted:
+                    self._terms.room()
                 self._forgive()
                 await self._apply(self.core.restart(now), done=done, reply={})
             case StopSession():
@@ -396,7 +443,7 @@ class Actor:
         def configured(at: float) -> list[Output]:
             return self.core.configure(model, mode, at)
 
-        if self.core.phase in (Phase.STOPPED, Phase.FAILED):
+        if self.core.halted:
             await self._apply(configured(now), done=done, reply={})
             return
 
@@ -421,6 +468,8 @@ class Actor:
         reply: object = None,
         unwritten: str = NOT_WRITTEN,
     ) -> None:
+        if out and self._idle is not None:
+            self._idle.used()
         if any(isinstance(o, StartProcess) for o in out):
             self._new_generation()
         ops = self._keeper.operations(out, self.core.phase.value, checkpoint, self._clock.now())
@@ -437,6 +486,8 @@ class Actor:
         now = self._clock.now()
         for o in out:
             self._carry_out(o, now, (done, reply) if waits else None)
+        if self.core.phase not in (Phase.STARTING, Phase.RESTARTING):
+            self._hands.started()
 
     async def _on_disk(self, written: asyncio.Future[None], done: Done | None, unwritten: str) -> None:
         try:
@@ -468,10 +519,12 @@ class Actor:
             case SessionChanged(session=session):
                 self._tell(session)
             case PlanRestart(why=why):
+                self._hands.started()
                 self._plan_restart(why)
             case StartProcess(resume=resume):
-                self._beside = self._sidecar()
-                self._hands.start(self._launch(resume), self._kept(self._beside), self._started())
+                core, self._beside = self.core, self._sidecar()
+                pressing = lambda: bool(core.queue or core.open)  # noqa: E731
+                self._hands.start(self._launch(resume), self._kept(self._beside), self._started(), pressing)
             case StopProcess():
                 self._hands.stop(self._then(waiting))
             case SendAnswer():
@@ -641,17 +694,39 @@ class Actor:
         launch = self._launch(resume=True)
         for attempt in itertools.count():
             liveness = await self._hands.adopt(launch, self._keeper.checkpoint)
-            if facts.generation != generation or self.core.phase in (Phase.STOPPED, Phase.FAILED):
+            if facts.generation != generation or self.core.halted:
                 return  # somebody restarted or stopped it meanwhile
             if liveness is Liveness.ALIVE:
                 facts.attach = self._backend.attach
                 log.info("adopted", session=self.name, pid=self._backend.pid)
                 return
             if liveness is Liveness.GONE:
-                self._lost(ProcessExited(None, "it ended while no bridge was running"), generation)
+                self._mailbox.put_nowait(_Change(lambda at: self._found_gone(generation, at)))
                 return
             self._lost(LivenessLost("tmux cannot say whether the process lives"), generation)
             await asyncio.sleep(ADOPT_AGAIN_S[min(attempt, len(ADOPT_AGAIN_S) - 1)])
+
+    def _found_gone(self, generation: int, at: float) -> list[Output]:
+        if self.core.facts.generation != generation:
+            return []
+        why = "it ended while no bridge was running"
+        return self.core.found_gone(why, self._terms.after_reboot, at)
+
+    # --- nobody uses it ---------------------------------------------------------------------------------
+
+    async def _rest(self) -> None:
+        """Where that is asked for, end the process of a session that is not used, until it is."""
+        idle = self._idle
+        while idle is not None:
+            await idle.until_idle()
+            self._mailbox.put_nowait(_Change(lambda at: self.core.park(idle.after_s, at)))
+
+    async def _attended(self) -> bool:
+        """Somebody looks at the terminal; also where that cannot be said."""
+        try:
+            return self._publisher.watched or await self._backend.attended()
+        except (BackendError, TmuxError, OSError):
+            return True
 
     # --- reading ------------------------------------------------------------------------------------------
 

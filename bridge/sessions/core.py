@@ -13,7 +13,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any
 
-from bridge.commands import AnswerRequest, SubmitPrompt
+from bridge.commands import AfterReboot, AnswerRequest, SubmitPrompt
 from bridge.errors import (
     InvalidPayload,
     PromptEmpty,
@@ -88,20 +88,23 @@ class Phase(Enum):
     BUSY = "busy"
     RESTARTING = "restarting"
     STOPPED = "stopped"
+    PARKED = "parked"
+    """Stopped, but not on purpose: the next prompt starts it. To clients it is `stopped`."""
     FAILED = "failed"
     UNKNOWN = "unknown"
 
 
-_HALTED = {Phase.STOPPED, Phase.FAILED}
+_HALTED = {Phase.STOPPED, Phase.PARKED, Phase.FAILED}
 _DOWN = {Phase.RESTARTING, Phase.UNKNOWN, *_HALTED}
 
 EDGES: dict[Phase, set[Phase]] = {
-    Phase.STARTING: {Phase.IDLE, Phase.BUSY, *_DOWN},
+    Phase.STARTING: {Phase.IDLE, Phase.BUSY, *_DOWN} - {Phase.PARKED},
     Phase.IDLE: {Phase.BUSY, *_DOWN},
     Phase.BUSY: {Phase.IDLE, *_DOWN},
     Phase.RESTARTING: {Phase.IDLE, Phase.BUSY, Phase.UNKNOWN, *_HALTED},
     Phase.UNKNOWN: {Phase.IDLE, Phase.BUSY, Phase.RESTARTING, *_HALTED},
     Phase.STOPPED: {Phase.STARTING},
+    Phase.PARKED: {Phase.STARTING, Phase.STOPPED},
     Phase.FAILED: {Phase.STARTING, Phase.STOPPED},
 }
 
@@ -132,7 +135,17 @@ class SessionCore:
     def state(self) -> SessionState:
         if self.phase is Phase.BUSY and self.requests:
             return "waiting"
-        return self.phase.value
+        return "stopped" if self.phase is Phase.PARKED else self.phase.value
+
+    @property
+    def halted(self) -> bool:
+        """It has no process, and is to have none until somebody asks for something."""
+        return self.phase in _HALTED
+
+    @property
+    def at_rest(self) -> bool:
+        """It has a process, for which there is nothing to do."""
+        return self.phase is Phase.IDLE and not (self.open or self.queue or self.requests)
 
     def session(self) -> Session:
         return self.facts.view(self.state, self._evidence)
@@ -205,7 +218,8 @@ class SessionCore:
     def submit(
         self, turn: TurnId, command: SubmitPrompt, author: str | None, at: float
     ) -> tuple[dict[str, Any], list[Output]]:
-        """Accept a prompt: queued, and started at once where nothing is before it."""
+        """Accept a prompt: queued, and started at once where nothing is before it. One to a session that was
+        parked starts it."""
         prompt = self.check_prompt(command)
         if self.phase is Phase.STOPPED:
             raise SessionStopped(self.facts.name)
@@ -227,7 +241,7 @@ class SessionCore:
         out: list[Output] = [
             TurnAdvanced(queued, "queued"),
             TurnQueued(turn, command.id, prompt, author, position),
-            *self._advance("submit", at),
+            *(self.start(at) if self.phase is Phase.PARKED else self._advance("submit", at)),
         ]
         status = "running" if self.open is not None and self.open.id == turn else "queued"
         return {"turn": turn, "status": status, "position": position}, out
@@ -269,8 +283,17 @@ class SessionCore:
         """End the process; the queue waits for the next start."""
         if self.phase is Phase.STOPPED:
             return []
+        if self.phase is Phase.PARKED:
+            self.facts.reason = None  # it says that a prompt starts it, which is so no longer
         out = self._break_off("interrupted", None, at)
         return [*out, *self._to(Phase.STOPPED, "stop", at), StopProcess()]
+
+    def park(self, after_s: float, at: float) -> list[Output]:
+        """End the process of a session that nobody used for `after_s`; nothing where it is in use again."""
+        if not self.at_rest:
+            return []
+        self.facts.reason = f"it was not used for {after_s:g} s; the next prompt starts it again"
+        return [*self._to(Phase.PARKED, "idle", at), StopProcess()]
 
     def restart(self, at: float) -> list[Output]:
         if self.phase in _HALTED:
@@ -310,6 +333,20 @@ class SessionCore:
         out = self._put_back() if self.open and not self.open.active else self._break_off("unknown", why, at)
         self.facts.reason = why
         return [*out, *self._to(Phase.FAILED, "restart_limit", at), StopProcess()]
+
+    def found_gone(self, why: str, then: AfterReboot, at: float) -> list[Output]:
+        """What `adopt` came to: there is no process any more."""
+        if self.phase in _HALTED:
+            return []
+        pending = bool(self.queue) or (self.open is not None and not self.open.active)
+        if then == "resume" or (then == "pending" and pending):
+            return self._exited(ProcessExited(None, why), at)
+        out = self._put_back() if self.open and not self.open.active else self._break_off("unknown", why, at)
+        if then == "stop":
+            self.facts.reason = why
+            return [*out, *self._to(Phase.STOPPED, "adoption", at), StopProcess()]
+        self.facts.reason = f"{why}; the next prompt starts it again"
+        return [*out, *self._to(Phase.PARKED, "adoption", at), StopProcess()]
 
     # --- what the backend saw -------------------------------------------------------------------------
 

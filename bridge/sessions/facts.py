@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from bridge.commands import StartOptions
 from bridge.events import Evidence, Session, SessionName, SessionState, Usage
-from bridge.sessions.records import SessionRecord
+from bridge.sessions.records import RecordedState, SessionRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Facts:
             reason=r.reason,
         )
 
-    def record(self, state: SessionState, checkpoint: dict[str, Any] | None) -> SessionRecord:
+    def record(self, state: RecordedState, checkpoint: dict[str, Any] | None) -> SessionRecord:
         return SessionRecord(
             name=self.name,
             backend=self.backend,

@@ -16,6 +16,7 @@ import structlog
 from bridge.errors import BackendError, TmuxError
 from bridge.sessions.backends.base import Answer, Backend, Checkpoint, Launch, Liveness
 from bridge.sessions.effects import Effect, SendAnswer, SendInterrupt, SendPrompt, SendSettings
+from bridge.sessions.starts import Place, Pressing, Starts
 
 log = structlog.get_logger(__name__)
 
@@ -31,8 +32,10 @@ class _Job:
 
 
 class Hands:
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, starts: Starts) -> None:
         self._backend = backend
+        self._starts = starts
+        self._place: Place | None = None
         self._jobs: deque[_Job] = deque()
         self._wake = asyncio.Event()
         self._current: asyncio.Task[Outcome] | None = None
@@ -41,15 +44,29 @@ class Hands:
         """`finished` hears of its end, once, whatever it was; so for every job."""
         self._put(_Job(type(effect).__name__, lambda: self._work(effect), finished))
 
-    def start(self, launch: Launch, keep: Callable[[], None], finished: Finished) -> None:
-        """`keep` is called first, in a thread; where it raises `OSError`, nothing is started."""
+    def start(
+        self, launch: Launch, keep: Callable[[], None], finished: Finished, pressing: Pressing
+    ) -> None:
+        """Once it has its place among the starts, which it keeps until `started` is called. `keep` is called
+        first, in a thread; where it raises `OSError`, nothing is started."""
         self._preempt("the process is being started afresh")
 
         async def begin() -> None:
-            await asyncio.to_thread(keep)
-            await self._backend.start(launch)
+            self._place = await self._starts.place(pressing)
+            try:
+                await asyncio.to_thread(keep)
+                await self._backend.start(launch)
+            except BaseException:
+                self.started()
+                raise
 
         self._put(_Job("start", begin, finished))
+
+    def started(self) -> None:
+        """The process that was being started is ready, or never will be: another may start."""
+        if self._place is not None:
+            self._place.leave()
+            self._place = None
 
     def keep(self, keep: Callable[[], None]) -> None:
         """In a thread, in its turn. A start or a stop makes it void as well."""
@@ -113,6 +130,7 @@ class Hands:
         self._wake.set()
 
     def _preempt(self, why: str) -> None:
+        self.started()
         if self._current is not None:
             self._current.cancel()
         while self._jobs:

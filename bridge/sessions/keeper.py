@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bridge.events import RequestAnswered, RequestOpened, SessionChanged, SessionState, TurnId
+from bridge.events import RequestAnswered, RequestOpened, SessionChanged, TurnId
 from bridge.sessions.effects import BlockKept, Output, StartProcess, TurnAdvanced
 from bridge.sessions.facts import Facts
 from bridge.sessions.records import (
     CloseRequest,
     MoveCheckpoint,
     Op,
+    RecordedState,
     SaveBlock,
     SaveRequest,
     SaveSession,
@@ -42,11 +43,11 @@ class Keeper:
         self._numbers = numbers or {}
         self._last_number = last_number
 
-    def session(self, state: SessionState) -> SaveSession:
+    def session(self, state: RecordedState) -> SaveSession:
         return SaveSession(self._facts.record(state, self.checkpoint))
 
     def operations(
-        self, out: Sequence[Output], state: SessionState, checkpoint: Checkpoint | None, at: float
+        self, out: Sequence[Output], state: RecordedState, checkpoint: Checkpoint | None, at: float
     ) -> list[Op]:
         """A checkpoint that comes with nothing to keep waits for the next step that has something: the
         backend would only say again what is preview. Every step that is written carries the newest."""

@@ -26,6 +26,10 @@ TurnPhase = Literal["queued", "sending", "sent", "seen", "active", "finished"]
 """How far a turn got on its way to Claude: what a restart may do with it depends on nothing else."""
 
 
+RecordedState = SessionState | Literal["parked"]
+"""`parked` is `stopped` to clients; what the next prompt does tells the two apart."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
     name: SessionName
@@ -36,7 +40,7 @@ class SessionRecord:
     permission_mode: str
     generation: int
     checkpoint: dict[str, Any] | None
-    state: SessionState
+    state: RecordedState
     reason: str | None
     started_at: float | None
     created_at: float

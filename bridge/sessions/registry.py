@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from bridge.errors import (
     TooManySessions,
 )
 from bridge.events import BlockDiscarded, Evidence, Session, SessionDeleted, SessionName, Turn, TurnId
-from bridge.sessions.actor import NOT_WRITTEN, Actor, Done, Publisher
+from bridge.sessions.actor import NOT_WRITTEN, Actor, Done, Publisher, Terms
 from bridge.sessions.adoption import LOST, Adopting, Sidecars, Stray, as_loaded
 from bridge.sessions.backends.base import Backend, Launch, Recall, Sink
 from bridge.sessions.core import Phase, SessionCore
@@ -36,6 +37,7 @@ from bridge.sessions.facts import Facts, Limits, PromptRules
 from bridge.sessions.journal import Journal
 from bridge.sessions.keeper import Keeper
 from bridge.sessions.records import LoadedSession, SaveSession, SaveTurn
+from bridge.sessions.starts import Starts
 from bridge.supervision import ChildSpec, RestartBudget, Supervisor
 
 log = structlog.get_logger(__name__)
@@ -49,6 +51,9 @@ class BackendKind:
     rules: PromptRules | None = None
     recall: Recall | None = None
 
+
+LEAST_AT_ONCE = 4
+"""Starts at once where there are fewer cores: half of a start is waiting for the disk."""
 
 DETACH_S = 5.0
 """How long one session may take to let go of its process when the bridge stops."""
@@ -76,6 +81,8 @@ class Registry:
         self._clock = clock
         self._config = config
         self._node = node
+        starts = Starts(config.starts_at_once or max(LEAST_AT_ONCE, os.cpu_count() or 1))
+        self._terms = Terms(starts, self._room, config.idle_stop_s, config.after_reboot)
         self._adopting = adopting
         self._orphans: dict[str, Stray] = {}
         self._looked = adopting is None
@@ -173,7 +180,7 @@ class Registry:
         """The session of that name, made if there is none; whether it was there before.
 
         `joining` takes an existing session as it is. Otherwise options that differ raise `SessionExists`,
-        and a stopped or failed session is started again.
+        and a session without a process is started again.
         """
         if NAME.fullmatch(name) is None:
             raise InvalidName(name)
@@ -185,8 +192,7 @@ class Registry:
             return await self._make(SessionName(name), self._resolved(options)), False
         if not joining:
             self._compare(actor, options)
-            if actor.core.phase in (Phase.STOPPED, Phase.FAILED):
-                self._room()
+            if actor.core.halted:
                 await called(actor.start)
         return actor, True
 
@@ -259,7 +265,7 @@ class Registry:
         facts = Facts.recorded(r, self._node)
         actor = self._build(facts, loaded)
         turns = [(t.turn, t.phase) for t in loaded.open_turns]
-        halted = r.state in ("stopped", "failed")
+        halted = r.state in ("stopped", "failed", "parked")
         actor.core.restore(Phase(r.state) if halted else Phase.UNKNOWN, turns, loaded.requests)
         if not halted:
             actor.core.adopt(self._clock.now())
@@ -283,6 +289,7 @@ class Registry:
             self._clock,
             budget=RestartBudget(self._config.restart_limit, self._config.restart_window_s),
             keeper=keeper,
+            terms=self._terms,
             sidecars=self._adopting.sidecars if self._adopting is not None else None,
         )
         made.append(actor)
@@ -339,7 +346,7 @@ class Registry:
     # --- what a start may ask for -----------------------------------------------------------------------
 
     def _room(self) -> None:
-        running = sum(a.core.phase not in (Phase.STOPPED, Phase.FAILED) for a in self._actors.values())
+        running = sum(not a.core.halted for a in self._actors.values())
         if running + len(self._in_change) >= self._config.max_sessions:
             raise TooManySessions(self._config.max_sessions)
 

@@ -243,16 +243,20 @@ class Tmux:
             raise _no_session(session)
         return said[0]
 
+    async def people(self, session: str) -> list[str]:
+        """The terminals that are attached to a session; live screens are not. Raises `TmuxError`."""
+        said = await self._ask(
+            ("list-clients", "-t", f"={session}", "-F", "#{client_control_mode} #{client_name}")
+        )
+        return [name for control, _, name in (line.partition(" ") for line in said or []) if control != "1"]
+
     async def hold(self, session: str) -> list[str]:
         """Have the first key of each person who is attached wait for half a second, and what they press
         next behind it: the TUI loses keys while it opens an editor. Returns what `release` is to be given.
 
         It waits in tmux, and goes on from there whatever becomes of the bridge. Raises `TmuxError`.
         """
-        said = await self._ask(
-            ("list-clients", "-t", f"={session}", "-F", "#{client_control_mode} #{client_name}")
-        )
-        people = [name for control, _, name in (line.partition(" ") for line in said or []) if control != "1"]
+        people = await self.people(session)
         if people:
             await self._ask(
                 ("bind-key", "-T", HELD, "Any", f"run-shell 'sleep {HOLD_S}' ; send-keys"),

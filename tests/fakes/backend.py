@@ -38,6 +38,10 @@ class FakeBackend:
         self.launch: Launch | None = None
         self.prompted = asyncio.Event()
         self.committed_at: list[Checkpoint] = []
+        self.person = False
+        """Somebody is attached."""
+        self.looks = 0
+        """How often it was asked whether somebody is."""
 
     @property
     def attach(self) -> str | None:
@@ -92,6 +96,10 @@ class FakeBackend:
         if self.refuse:
             raise BackendError(self.refuse)
         self.told.append(("configure", model, permission_mode))
+
+    async def attended(self) -> bool:
+        self.looks += 1
+        return self.person
 
     async def stop(self) -> None:
         self.told.append("stop")

@@ -120,6 +120,10 @@ class Backend(Protocol):
 
     async def configure(self, model: str | None, permission_mode: str | None) -> None: ...
 
+    async def attended(self) -> bool:
+        """A person is attached to the terminal, whether or not they type."""
+        ...
+
     async def stop(self) -> None:
         """End the process and wait until it is gone; the conversation stays. Safe to repeat."""
         ...

@@ -187,6 +187,9 @@ class HeadlessBackend:
         if link is not None and checkpoint.get("generation") == link.generation:
             link.committed(checkpoint)
 
+    async def attended(self) -> bool:
+        return bool(await self._host.tmux.people(self._session))
+
     async def stop(self) -> None:
         await self._end_whatever_runs(politely=True)
 

@@ -180,6 +180,9 @@ class TuiBackend:
         await self._read_out(launch.generation, config_dir, reader)
         return Liveness.GONE
 
+    async def attended(self) -> bool:
+        return bool(await self._host.tmux.people(self._session))
+
     async def stop(self) -> None:
         await self._end_process()
         pane = await self._pane()

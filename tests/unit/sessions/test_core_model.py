@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from bridge.commands import StartOptions, SubmitPrompt
+from bridge.commands import AfterReboot, StartOptions, SubmitPrompt
 from bridge.errors import BridgeError
 from bridge.events import Evidence, RequestId, SessionName, TurnFinished, TurnId, TurnQueued, TurnStarted
 from bridge.sessions.core import Phase, SessionCore
@@ -72,7 +72,7 @@ class AnySession(RuleBasedStateMachine):
             self.active.add(self.core.open.id)
 
     def see(self, signal: Signal) -> None:
-        if self.core.phase in (Phase.STOPPED, Phase.FAILED):
+        if self.core.halted:
             return  # the actor drops what an ended process says
         self.time += 1
         self.take(self.core.observe(signal, self.time))
@@ -138,6 +138,18 @@ class AnySession(RuleBasedStateMachine):
         self.take(self.core.stop(self.time))
 
     @rule()
+    def park(self) -> None:
+        out = self.core.park(60.0, self.time)
+        self.running = self.running and not out
+        self.take(out)
+
+    @precondition(lambda self: self.core.phase is not Phase.STARTING)
+    @rule(then=st.sampled_from(["resume", "pending", "stop"]))
+    def found_gone(self, then: AfterReboot) -> None:
+        self.running = False
+        self.take(self.core.found_gone("gone", then, self.time))
+
+    @rule()
     def restart(self) -> None:
         self.take(self.core.restart(self.time))
 
@@ -155,6 +167,10 @@ class AnySession(RuleBasedStateMachine):
     @invariant()
     def prompts_start_in_the_order_they_were_accepted(self) -> None:
         assert self.started == sorted(self.started, key=self.accepted.index)
+
+    @invariant()
+    def nothing_waits_for_a_prompt_in_a_session_that_was_parked(self) -> None:
+        assert self.core.phase is not Phase.PARKED or not (self.core.open or self.core.queue)
 
     @invariant()
     def requests_are_open_only_while_a_turn_is(self) -> None:

@@ -11,6 +11,7 @@ from bridge.errors import BackendError
 from bridge.sessions.backends.base import Checkpoint, Launch, Liveness
 from bridge.sessions.effects import SendInterrupt
 from bridge.sessions.hands import Finished, Hands
+from bridge.sessions.starts import Starts
 from tests.fakes.backend import FakeBackend
 
 LAUNCH = Launch(name="demo", generation=1, conversation="c", resume=True, options=StartOptions())
@@ -33,7 +34,7 @@ class Slow(FakeBackend):
 
 @asynccontextmanager
 async def working(backend: FakeBackend) -> AsyncIterator[Hands]:
-    hands = Hands(backend)
+    hands = Hands(backend, Starts(1))
     async with asyncio.TaskGroup() as group:
         task = group.create_task(hands.run())
         yield hands
@@ -72,7 +73,7 @@ async def test_what_is_overtaken_before_it_began_is_told_all_the_same() -> None:
     backend = FakeBackend(lambda batch: None)
     ends: list[object] = []
     stopped = asyncio.get_running_loop().create_future()
-    hands = Hands(backend)
+    hands = Hands(backend, Starts(1))
     hands.do(SendInterrupt(), ends.append)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(hands.run())

@@ -149,6 +149,10 @@ class House:
             def viewers(self) -> int:
                 return hub.topic(self.name).viewers
 
+            @property
+            def watched(self) -> bool:
+                return False
+
             def publish(self, at: float, event: Event) -> None:
                 hub.topic(self.name).publish(at, event)
 
