@@ -5,6 +5,7 @@
     ├── hooks             where the TUI's hooks report to
     ├── sessions          one_for_one
     │   └── session:NAME  one task a session; its process is tmux's child, not ours
+    ├── history           (where it is limited) prunes what is too old
     ├── screens           one_for_one
     │   └── screen:NAME   what the pane of a session puts out, while somebody watches it
     └── listener          HTTP and WebSockets
@@ -55,6 +56,7 @@ from bridge.sessions.backends.tui import KeyboardRules, TuiHost
 from bridge.sessions.journal import Journal
 from bridge.sessions.pane_line import PaneLine
 from bridge.sessions.registry import BackendKind, Registry
+from bridge.sessions.retention import Retention
 from bridge.sessions.tmux import Tmux, state_id
 from bridge.supervision import ChildSpec, RestartBudget, Supervisor
 from bridge.transports.http import make_app, make_runner
@@ -266,6 +268,9 @@ class Bridge:
         await registry.load()
         self._root.start_child(ChildSpec("hooks", hooks.serve))
         self._root.start_child(sessions.spec())
+        retention = Retention(journal, registry, self._clock, config.sessions)
+        if retention.wanted:
+            self._root.start_child(ChildSpec("history", retention.run))
         self._root.start_child(watching.spec())
         service = Service(
             registry,

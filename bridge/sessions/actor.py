@@ -74,6 +74,7 @@ from bridge.sessions.journal import Journal
 from bridge.sessions.keeper import Keeper
 from bridge.sessions.records import (
     DeleteSession,
+    PrunedTurn,
     SaveSession,
 )
 from bridge.sessions.starts import Starts
@@ -284,6 +285,10 @@ class Actor:
         finally:
             self._onlookers -= 1
 
+    def shortened(self) -> None:
+        """The oldest of its turns are not kept any more."""
+        self._turns_cache = None
+
     def abandon(self, error: BridgeError) -> None:
         """Answer every call that still waits: this task will not come to them."""
         while not self._mailbox.empty():
@@ -424,12 +429,16 @@ class Actor:
         known = await self._journal.by_key(self.core.facts.name, command.id)
         if known is None:
             return None
-        turn = known.turn
-        if turn.prompt != self.core.check_prompt(command):
+        prompt = self.core.check_prompt(command)
+        if isinstance(known, PrunedTurn):
+            turn, status, same = known.turn, known.status, known.had(prompt)
+        else:
+            turn, status, same = known.turn.id, known.turn.status, known.turn.prompt == prompt
+        if not same:
             raise InvalidPayload("id", "was used for another prompt in this session")
         ahead = [t.id for t in self.core.queue]
-        position = ahead.index(turn.id) + (self.core.open is not None) if turn.id in ahead else 0
-        return {"turn": turn.id, "status": turn.status, "position": position, "duplicate": True}
+        position = ahead.index(turn) + (self.core.open is not None) if turn in ahead else 0
+        return {"turn": turn, "status": status, "position": position, "duplicate": True}
 
     async def _told_by_journal(self, refusal: RequestClosed, command: AnswerRequest) -> RequestClosed:
         if refusal.details.get("outcome") is not None:

@@ -32,6 +32,7 @@ from bridge.sessions.records import (
     LoadedSession,
     MoveCheckpoint,
     Op,
+    PrunedTurn,
     SaveBlock,
     SaveRequest,
     SaveSession,
@@ -319,7 +320,7 @@ class Journal:
     async def turns(self, session: SessionName, before: TurnId | None, limit: int) -> tuple[Turn, ...]:
         """The last `limit` finished turns before `before` (None: of all), newest last, with their blocks.
 
-        Raises `TurnNotFound` where the session has no turn `before`.
+        Nothing where that is not kept any more. Raises `TurnNotFound` where there never was such a turn.
         """
         return await self._ask(lambda db: journal_sql.finished_turns(db, session, before, limit))
 
@@ -328,9 +329,19 @@ class Journal:
         record = await self._ask(lambda db: journal_sql.turn_by_id(db, session, turn))
         return None if record is None else record.turn
 
-    async def by_key(self, session: SessionName, key: str) -> TurnRecord | None:
-        """The turn that was accepted under this idempotency key, with its blocks."""
+    async def by_key(self, session: SessionName, key: str) -> TurnRecord | PrunedTurn | None:
+        """The turn that was accepted under this idempotency key, with its blocks where it is still kept."""
         return await self._ask(lambda db: journal_sql.turn_by_key(db, session, key))
+
+    async def prunable(
+        self, session: SessionName, keep: int | None, before: float | None, limit: int
+    ) -> tuple[TurnId, ...]:
+        """The oldest finished turns, `limit` at most, beyond the newest `keep` or ended before `before`."""
+        return await self._ask(lambda db: journal_sql.prunable(db, session, keep, before, limit))
+
+    async def spare_pages(self) -> int:
+        """Pages of the file that hold nothing and can be given back to the file system."""
+        return await self._ask(journal_sql.spare_pages)
 
     async def closed_request(
         self, session: SessionName, request: RequestId

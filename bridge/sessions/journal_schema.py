@@ -107,7 +107,21 @@ CREATE TABLE requests (
 CREATE INDEX requests_open ON requests (session) WHERE outcome IS NULL;
 """
 
-MIGRATIONS: tuple[str, ...] = (SCHEMA,)
+# Of a turn that is not kept any more its id is, so that whoever reads the history backwards finds its end
+# there and not an error, and of one with a key what answers a duplicate.
+PRUNED = """
+CREATE TABLE pruned (
+    session INTEGER NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+    turn    TEXT NOT NULL,
+    key     TEXT,
+    status  TEXT,                   -- from here on: of a turn with a key
+    digest  BLOB,                   -- SHA-256 of its prompt
+    PRIMARY KEY (session, turn)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX pruned_by_key ON pruned (session, key) WHERE key IS NOT NULL;
+"""
+
+MIGRATIONS: tuple[str, ...] = (SCHEMA, PRUNED)
 """`MIGRATIONS[n]` makes version n + 1 of version n. Appended to, never edited."""
 
 CHECK_WHOLE_BYTES = 256 * 1024 * 1024
@@ -219,6 +233,8 @@ def _open(
     writer = _connect(path, busy_s)
     try:
         _check(writer, path)
+        # Of a new file, which is empty; in one that has tables it changes nothing.
+        writer.execute("PRAGMA auto_vacuum = INCREMENTAL")
         mode = writer.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             raise JournalError(

@@ -23,15 +23,19 @@ from bridge.events import AnyBlock, Block, Outcome, Request, ToolBlock, Turn, Tu
 from bridge.sessions.records import (
     CloseRequest,
     DeleteSession,
+    GiveBack,
     LoadedSession,
     MoveCheckpoint,
     Op,
+    PrunedTurn,
+    PruneTurns,
     SaveBlock,
     SaveRequest,
     SaveSession,
     SaveTurn,
     SessionRecord,
     TurnRecord,
+    digest_of,
 )
 
 log = structlog.get_logger(__name__)
@@ -52,6 +56,8 @@ BLOCK_COLUMNS = tuple(dict.fromkeys(("block", "kind", *TEXT_FIELDS, *TOOL_FIELDS
 REQUEST_COLUMNS = tuple(f.name for f in fields(Request) if f.name != "id")
 OUTCOMES = get_args(Outcome)
 ENDLESS = 2**63 - 1
+INCREMENTAL = 2
+"""What SQLite calls `auto_vacuum = INCREMENTAL`."""
 
 
 # --- writing ------------------------------------------------------------------------------------
@@ -88,6 +94,12 @@ def apply(db: sqlite3.Connection, op: Op, damaged: frozenset[str] | set[str] = f
             )
         case DeleteSession(name):
             db.execute("DELETE FROM sessions WHERE name = ?", (name,))
+        case PruneTurns():
+            _prune_turns(db, op)
+        case GiveBack(pages):
+            for _ in range(pages):
+                # One at a time: the module takes a single step of what has no columns, and that is one page.
+                db.execute("PRAGMA incremental_vacuum(1)")
 
 
 def _save_session(db: sqlite3.Connection, record: SessionRecord) -> None:
@@ -127,6 +139,27 @@ def _save_request(db: sqlite3.Connection, op: SaveRequest) -> None:
     row |= {"input": _json(request.input), "suggestions": _json(request.suggestions)}
     if not db.execute(SAVE_REQUEST, row).rowcount:
         raise JournalError(f"there is no session {op.session!r} to save a request of")
+
+
+def _prune_turns(db: sqlite3.Connection, op: PruneTurns) -> None:
+    for turn in op.turns:
+        row = _one_turn(db, op.session, "turns.turn = :value AND phase = 'finished'", turn)
+        if row is None:
+            continue
+        key, prompt = row["key"], row["prompt"]
+        digest = digest_of(prompt) if key is not None and prompt is not None else None
+        status = row["status"] if key is not None else None
+        db.execute(
+            "INSERT INTO pruned (session, turn, key, status, digest) VALUES (?, ?, ?, ?, ?)",
+            (row["session"], turn, key, status, digest),
+        )
+        db.execute("DELETE FROM turns WHERE id = ?", (row["id"],))
+    marks = ", ".join("?" * len(op.turns))
+    db.execute(
+        f"DELETE FROM requests WHERE session = (SELECT id FROM sessions WHERE name = ?) AND turn IN ({marks})"
+        " AND outcome IS NOT NULL",
+        (op.session, *op.turns),
+    )
 
 
 def _json(value: object) -> str | None:
@@ -212,11 +245,13 @@ def finished_turns(
 ) -> tuple[Turn, ...]:
     """The last `limit` finished turns before the turn `before`, newest last.
 
-    Raises `TurnNotFound` where the session has no turn `before`.
+    Raises `TurnNotFound` where the session had no turn `before`.
     """
     number: int | None = None
     if before is not None:
         row = _one_turn(db, session, "turns.turn = :value", before)
+        if row is None and _one_pruned(db, session, "turn = :value", before) is not None:
+            return ()  # those before it went with it
         if row is None:
             raise TurnNotFound(before, f"There is no turn {before} to read on from.")
         number = row["number"]
@@ -232,8 +267,47 @@ def turn_by_id(db: sqlite3.Connection, session: str, turn: TurnId) -> TurnRecord
     return _one_record(db, _one_turn(db, session, "turns.turn = :value", turn))
 
 
-def turn_by_key(db: sqlite3.Connection, session: str, key: str) -> TurnRecord | None:
-    return _one_record(db, _one_turn(db, session, "turns.key = :value", key))
+def turn_by_key(db: sqlite3.Connection, session: str, key: str) -> TurnRecord | PrunedTurn | None:
+    found = _one_record(db, _one_turn(db, session, "turns.key = :value", key))
+    if found is not None:
+        return found
+    row = _one_pruned(db, session, "key = :value", key)
+    return None if row is None else PrunedTurn(row["turn"], row["status"], row["digest"])
+
+
+def prunable(
+    db: sqlite3.Connection, session: str, keep: int | None, before: float | None, limit: int
+) -> tuple[TurnId, ...]:
+    """The oldest finished turns, `limit` at most, that are not among the newest `keep`, or ended before the
+    time `before` (None: that is no reason).
+
+    It reads no further than that, so that asking costs the same however long the history is.
+    """
+    cut: int | None = None
+    if keep is not None:
+        finished = f"SELECT number FROM turns WHERE session = {SESSION_ID} AND phase = 'finished'"
+        query = f"{finished} ORDER BY number DESC LIMIT 1 OFFSET :keep"
+        row = db.execute(query, {"session": session, "keep": keep}).fetchone()
+        cut = None if row is None else row["number"]
+    oldest = db.execute(
+        f"SELECT turn, number, finished_at FROM turns WHERE session = {SESSION_ID} AND phase = 'finished'"
+        " ORDER BY number LIMIT :limit",
+        {"session": session, "limit": limit},
+    )
+    return tuple(
+        row["turn"]
+        for row in oldest.fetchall()
+        if (cut is not None and row["number"] <= cut)
+        or (before is not None and row["finished_at"] is not None and row["finished_at"] < before)
+    )
+
+
+def spare_pages(db: sqlite3.Connection) -> int:
+    """Free pages that `GiveBack` can give back: none of a file that was begun before it could."""
+    if db.execute("PRAGMA auto_vacuum").fetchone()[0] != INCREMENTAL:
+        return 0
+    free: int = db.execute("PRAGMA freelist_count").fetchone()[0]
+    return free
 
 
 def closed_request(db: sqlite3.Connection, session: str, request: str) -> tuple[Outcome, str | None] | None:
@@ -249,6 +323,14 @@ def closed_request(db: sqlite3.Connection, session: str, request: str) -> tuple[
 def _one_turn(db: sqlite3.Connection, session: str, condition: str, value: str) -> Row | None:
     found: Row | None = db.execute(
         f"{TURNS} WHERE session = {SESSION_ID} AND {condition}", {"session": session, "value": value}
+    ).fetchone()
+    return found
+
+
+def _one_pruned(db: sqlite3.Connection, session: str, condition: str, value: str) -> Row | None:
+    found: Row | None = db.execute(
+        f"SELECT * FROM pruned WHERE session = {SESSION_ID} AND {condition}",
+        {"session": session, "value": value},
     ).fetchone()
     return found
 

@@ -6,6 +6,7 @@ Each operation says what is true from now on, so that applying it a second time 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from bridge.events import (
     SessionState,
     Turn,
     TurnId,
+    TurnStatus,
     Usage,
 )
 
@@ -69,6 +71,24 @@ class LoadedSession:
     """Open ones, the oldest first."""
     last_number: int = 0
     """The highest `TurnRecord.number` of the session, finished turns included; 0 where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrunedTurn:
+    """What is left of a turn that was submitted under a key and is not kept any more: the key is good, and
+    runs nothing twice, for as long as the session is there."""
+
+    turn: TurnId
+    status: TurnStatus
+    digest: bytes | None
+    """`digest_of` its prompt; None where that could not be read."""
+
+    def had(self, prompt: str) -> bool:
+        return self.digest == digest_of(prompt)
+
+
+def digest_of(prompt: str | bytes) -> bytes:
+    return hashlib.sha256(prompt if isinstance(prompt, bytes) else prompt.encode()).digest()
 
 
 # --- operations ---------------------------------------------------------------------------------
@@ -137,4 +157,30 @@ class DeleteSession:
     name: SessionName
 
 
-Op = SaveSession | SaveTurn | SaveBlock | SaveRequest | CloseRequest | MoveCheckpoint | DeleteSession
+@dataclass(frozen=True, slots=True)
+class PruneTurns:
+    """These turns and what belongs to them are not kept any more, but for what keys need (`PrunedTurn`). One
+    that is not finished stays; one that is not there changes nothing."""
+
+    session: SessionName
+    turns: tuple[TurnId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """Up to so many free pages of the file belong to the file system again, as far as the file allows it."""
+
+    pages: int
+
+
+Op = (
+    SaveSession
+    | SaveTurn
+    | SaveBlock
+    | SaveRequest
+    | CloseRequest
+    | MoveCheckpoint
+    | DeleteSession
+    | PruneTurns
+    | GiveBack
+)

@@ -111,6 +111,12 @@ class Registry:
         """Finished turns, newest last. Raises `TurnNotFound` where there is no turn `before`."""
         return await self._journal.turns(name, before, limit)
 
+    def shortened(self, name: SessionName) -> None:
+        """The oldest turns of a session are not kept any more."""
+        actor = self._actors.get(name)
+        if actor is not None:
+            actor.shortened()
+
     # --- making and bringing back ---------------------------------------------------------------------
 
     async def load(self) -> None:

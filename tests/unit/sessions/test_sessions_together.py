@@ -164,7 +164,7 @@ class House:
             self.prepare(made)
             return made
 
-        registry = Registry(
+        registry = self.registry = Registry(
             self.journal,
             {"headless": BackendKind(backend)},
             Publisher,
