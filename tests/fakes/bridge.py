@@ -6,8 +6,11 @@ the bridge, its tmux server and everything in it are gone.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 import urllib.request
@@ -19,7 +22,7 @@ from typing import Any
 import pytest
 
 from bridge.drill.ledger import prompts_of
-from bridge.drill.stage import END_S, ROOT, START_S, Stage, cmdline, ended
+from bridge.drill.stage import END_S, ROOT, START_S, Stage, cmdline, ended, remove_socket
 from bridge.simulator.script import scripted as sim
 from tests.fakes.phoenix_js import Clients, JsChannel, JsSocket
 
@@ -44,6 +47,17 @@ class BridgeProcess(Stage):
 
     def __init__(self, folder: Path, **env: str) -> None:
         super().__init__(folder, env)
+
+    def lose_everything(self) -> None:
+        """As a reboot does: bridge, tmux, every CLI and the simulator are gone at once. The disk is left."""
+        self.kill()
+        lost = self.descendants()
+        for pid in lost:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in lost:
+            assert ended(pid, END_S), f"process {pid} does not end: {cmdline(pid)}"
+        remove_socket(self.tmux_socket)
 
     def run(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """A command of `claude-bridge` against this bridge's state folder."""
