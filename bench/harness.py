@@ -154,36 +154,49 @@ class BridgeProcess:
         self.port = 0
 
     def __enter__(self) -> BridgeProcess:
-        state, cwd = self.home / "state", self.home / "cwd"
+        cwd = self.home / "cwd"
         cwd.mkdir()
         tables = {
             "sessions": {"roots": [str(cwd)], "cwd": str(cwd), "max_sessions": 1000},
             "claude": dict(self._claude),
             "log": {"level": "warning"},
         }
-        config = self.home / "bridge.toml"
-        config.write_text(f'token = "{TOKEN}"\n' + "".join(_toml(name, t) for name, t in tables.items()))
+        self._config = self.home / "bridge.toml"
+        self._config.write_text(
+            f'token = "{TOKEN}"\n' + "".join(_toml(name, t) for name, t in tables.items())
+        )
         self.environ = {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             "HOME": str(self.home),
             "LANG": "C.UTF-8",
             "TMUX_TMPDIR": str(self.home),
         }
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "bridge", "serve"),
-                *("--port", "0", "--state-dir", str(state), "--config", str(config)),
-            ],
-            env=self.environ | {"PYTHONPATH": os.getcwd()},
-            stdout=subprocess.DEVNULL,
-            stderr=(self.home / "bridge.log").open("wb"),
-        )
+        self.spawn()
         try:
-            self.port = self._wait_for(state / "bridge.json")
+            self.port = self._wait_for(self.home / "state" / "bridge.json")
         except BaseException:
             self.__exit__(*sys.exc_info())
             raise
         return self
+
+    def spawn(self) -> None:
+        """Begin to start it: again, after a `kill`, on the port it had. Nobody waits until it answers."""
+        with (self.home / "bridge.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "bridge", "serve", "--port", str(self.port)),
+                    *("--state-dir", str(self.home / "state"), "--config", str(self._config)),
+                ],
+                env=self.environ | {"PYTHONPATH": os.getcwd()},
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+
+    def kill(self) -> None:
+        """Its sessions go on."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._end()
@@ -217,6 +230,10 @@ class BridgeProcess:
             self._process.kill()
             self._process.wait()
         # Its sessions outlive it by design; here they shall not.
+        self.end_sessions()
+
+    def end_sessions(self) -> None:
+        """Every process of a session, and tmux."""
         for server in (self.home / f"tmux-{os.getuid()}").glob("*"):
             subprocess.run(["tmux", "-S", str(server), "kill-server"], capture_output=True, check=False)
 

@@ -142,6 +142,8 @@ class Tmux:
         self._not_before = 0.0
         self._closed = False
         self._gate = asyncio.Lock()
+        self._connecting = asyncio.Lock()
+        self._tried = False
         self._calls = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -362,6 +364,16 @@ class Tmux:
         if self._version is None or self._version < CONTROL_VERSION:
             raise TmuxError("Watching a screen needs tmux 3.3 or newer.")
         return await self._introduced(session, flags, output, notice)
+
+    async def connect(self) -> None:
+        """To be waited for before many sessions are asked for at once: who comes first has all of them
+        connected, where anything runs, and none is a process. Where that cannot be had, nothing is lost."""
+        async with self._connecting:
+            if not self._tried:
+                self._tried = True
+                with contextlib.suppress(TmuxError):
+                    await self.panes()
+                    await self._connection()
 
     async def close(self) -> None:
         """End the connection for commands; nothing in tmux ends. Later calls are processes again."""

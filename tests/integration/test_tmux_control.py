@@ -75,6 +75,27 @@ async def connected(tmux: Tmux) -> None:
     assert tmux.connected
 
 
+async def test_of_many_that_ask_at_once_the_first_connects_for_all(
+    tmux: Tmux, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bridge that comes back asks for each of its sessions. Where nothing runs there is no connection."""
+    fresh = Tmux(tmux.socket, TmuxConfig(path=Path(BINARY)))
+    nobody = Tmux(f"{tmux.socket}-x", TmuxConfig(path=Path(BINARY)))
+    processes: list[tuple[str, ...]] = []
+    start = fresh._start
+    monkeypatch.setattr(fresh, "_start", lambda *command: (processes.append(command), start(*command))[1])
+
+    async def look(at: Tmux) -> int:
+        await at.connect()
+        return len(await at.panes("a"))
+
+    assert await asyncio.gather(*(look(fresh) for _ in range(20))) == [1] * 20
+    assert (fresh.connected, len(processes)) == (True, 1)
+    assert await look(nobody) == 0
+    assert not nobody.connected
+    await fresh.close()
+
+
 async def until(ask: Callable[[], object]) -> None:
     async with asyncio.timeout(WAIT_S):
         while not ask():  # noqa: ASYNC110  (nothing tells)

@@ -125,6 +125,7 @@ class HeadlessBackend:
             self._sink(Batch(launch.generation, (ProcessExited(code, exit_reason(folder, code)),)))
 
     async def adopt(self, launch: Launch, checkpoint: Checkpoint | None) -> Liveness:
+        await self._host.tmux.connect()
         try:
             pane = await self._pane()
         except TmuxError as e:

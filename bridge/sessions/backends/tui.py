@@ -154,6 +154,7 @@ class TuiBackend:
             await self._mourn(launch.generation)
 
     async def adopt(self, launch: Launch, checkpoint: Checkpoint | None) -> Liveness:
+        await self._host.tmux.connect()
         try:
             pane = await self._pane()
         except TmuxError as e:
