@@ -214,6 +214,10 @@ class Feed:
         self._viewers.clear()
         self._news.set()
 
+    @property
+    def watched(self) -> bool:
+        return bool(self._viewers)
+
     def look(self) -> None:
         """Somebody wants a picture."""
         self._news.set()
@@ -471,7 +475,8 @@ class Screens:
 
     def watched(self, name: str) -> bool:
         """Somebody looks at the session's screen."""
-        return name in self._feeds
+        feed = self._feeds.get(name)
+        return feed is not None and feed.watched
 
     def changed(self, name: str) -> None:
         """The session is in another state: a look is worth while."""

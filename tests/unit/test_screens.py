@@ -75,8 +75,10 @@ async def test_all_viewers_of_a_session_share_one_line(screens: Screens, pane: F
     for watcher in watchers:
         assert watcher.viewer is not None
         assert pane.lines == [line]
+        assert screens.watched("a")
         watcher.viewer.close()
         watcher.viewer.close()
+    assert not screens.watched("a")
     await asyncio.wait_for(pane.left.wait(), 60)
     await joined(screens)
     assert pane.opened == 2

@@ -146,6 +146,18 @@ async def test_a_session_is_left_alone_while_somebody_is_attached(tmp_path: Path
         await viewer.state(service, "stopped")
 
 
+async def test_a_session_is_left_alone_while_its_screen_is_watched(tmp_path: Path) -> None:
+    """And nobody need be attached for that."""
+    house = House(tmp_path, idle_stop_s=SOON)
+    house.watched = True
+    async with house.open() as service:
+        viewer = await asked(house, service)
+        await until(lambda: house.looks > 50)
+        assert service.list_sessions(ME)[0].state == "idle"
+        house.watched = False
+        await viewer.state(service, "stopped")
+
+
 async def test_a_session_is_left_alone_while_it_works_or_waits(tmp_path: Path) -> None:
     """A tool may run for a day, and a request is open until somebody answers it."""
     house = House(tmp_path, idle_stop_s=SOON)
@@ -197,6 +209,18 @@ async def test_a_parked_session_needs_room_to_be_started(tmp_path: Path, command
         await service.delete(ME, NameSession(name="busy"))
         await call(service, "demo", SubmitPrompt(prompt="z"))
         assert (await viewer.until("turn_finished", 2)).text == "z"
+
+
+async def test_a_restart_of_a_stopped_session_needs_room(tmp_path: Path) -> None:
+    """It starts a process where there was none; a restart of one that runs does not."""
+    house = House(tmp_path, max_sessions=1)
+    async with house.open() as service:
+        await house.join(service, "demo")
+        await service.stop(ME, NameSession(name="demo"))
+        await house.join(service, "other")
+        with pytest.raises(TooManySessions):
+            await call(service, "demo", RestartSession())
+        await call(service, "other", RestartSession())
 
 
 async def test_of_two_sessions_that_start_at_once_only_one_gets_the_last_place(tmp_path: Path) -> None:

@@ -122,6 +122,10 @@ class House:
         self.busy_s = BUSY_S
         self.epoch = 0
         self.told: dict[tuple[str, int], Event] = {}
+        self.watched = False
+        """Somebody has a live screen open."""
+        self.looks = 0
+        """How often it was asked whether somebody has."""
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Service]:
@@ -130,7 +134,7 @@ class House:
         clock = self.clock
         self.journal = await Journal.open(self.folder / "journal.db", busy_s=self.busy_s)
         self.told.clear()
-        told = self.told
+        told, house = self.told, self
 
         def note(topic: str, first: int, seq: int, at: float, event: Event) -> bytes:
             told[topic, seq] = event
@@ -151,7 +155,8 @@ class House:
 
             @property
             def watched(self) -> bool:
-                return False
+                house.looks += 1
+                return house.watched
 
             def publish(self, at: float, event: Event) -> None:
                 hub.topic(self.name).publish(at, event)
