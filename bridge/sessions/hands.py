@@ -44,9 +44,7 @@ class Hands:
         """`finished` hears of its end, once, whatever it was; so for every job."""
         self._put(_Job(type(effect).__name__, lambda: self._work(effect), finished))
 
-    def start(
-        self, launch: Launch, keep: Callable[[], None], finished: Finished, pressing: Pressing
-    ) -> None:
+    def start(self, launch: Launch, keep: Callable[[], None], finished: Finished, pressing: Pressing) -> None:
         """Once it has its place among the starts, which it keeps until `started` is called. `keep` is called
         first, in a thread; where it raises `OSError`, nothing is started."""
         self._preempt("the process is being started afresh")

@@ -12,7 +12,6 @@ import pytest
 
 from bridge.client import connect
 from tests.fakes.bridge import BridgeProcess
-from tests.soak.bridge_kills import address_of
 
 pytestmark = [pytest.mark.real, pytest.mark.soak]
 
@@ -23,7 +22,7 @@ STEADY = {"idle"}
 
 async def until(bridge: BridgeProcess, found: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
     """The sessions, as soon as they are so. They are asked for again when one has changed."""
-    async with connect(address_of(bridge)) as connection:
+    async with connect(bridge.address) as connection:
         sessions = {s["name"]: s for s in (await connection.join("sessions", {}))["sessions"]}
         while not found(list(sessions.values())):
             async with asyncio.timeout(300):
@@ -50,7 +49,7 @@ async def test_all_sessions_are_taken_up_again(
     """After a kill of the bridge: the same processes. After a reboot: others, started a few at a time, so
     that none runs out of time."""
     count = rounds(SESSIONS)
-    async with connect(address_of(own_bridge)) as connection:
+    async with connect(own_bridge.address) as connection:
         await connection.join("sessions", {})
         for n in range(count):
             await connection.push("sessions", "start", {"name": f"s{n}", "backend": backend})
