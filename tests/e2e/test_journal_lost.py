@@ -106,7 +106,7 @@ def test_a_tui_survives_the_journal(own_bridge: BridgeProcess, clients: Clients)
     channel.ask("warm up")
     cli = own_bridge.cli_pid("tui")
     prompt = sim(tools=[["Bash", {"command": "touch made"}]], text="so it is")
-    channel.submit(prompt)
+    turn = channel.submit(prompt)
     channel.wait("request_opened")
     kill_and_damage(own_bridge)
     own_bridge.start()
@@ -116,7 +116,7 @@ def test_a_tui_survives_the_journal(own_bridge: BridgeProcess, clients: Clients)
     channel.push("answer", {"request": request, "decision": "allow"})
     channel.wait("turn_finished", text="so it is")
     [told] = channel.push("history")["turns"]
-    assert (told["source"], told["prompt"], told["status"]) == ("terminal", prompt, "completed")
+    assert (told["id"], told["prompt"], told["status"]) == (turn, prompt, "completed")
     assert channel.ask("and after that?").text == "You said: and after that?"
     assert own_bridge.cli_pid("tui") == cli
     assert len(own_bridge.requests("warm up")) == 1

@@ -18,6 +18,7 @@ from bridge.sessions.backends.base import Launch, Recalled
 from bridge.sessions.backends.kept import transcript_path
 from bridge.sessions.backends.status import read_status
 from bridge.sessions.backends.typist import Entered
+from bridge.sessions.claude.keyboard import as_acknowledged
 from bridge.sessions.claude.launch import OUT
 from bridge.sessions.claude.stream_json import StreamParser
 from bridge.sessions.claude.tui import TuiReader
@@ -139,6 +140,10 @@ class TuiRecall:
         entered = Entered(session).pending() or {}
         if entered.get("generation") != launch.generation:
             return Recalled(checkpoint, conversation=conversation)
-        # Typed, and not acknowledged when the bridge that typed it ended.
-        turn, text = TurnId(str(entered.get("turn"))), str(entered.get("text"))
-        return Recalled(checkpoint, turn, text, conversation=conversation)
+        turn, text = TurnId(str(entered.get("turn"))), as_acknowledged(str(entered.get("text")))
+        if not entered.get("known"):
+            # Typed, and not acknowledged when the bridge that typed it ended.
+            return Recalled(checkpoint, turn, text, conversation=conversation)
+        if entered.get("prompt_id") is None or reader.prompt_id != entered["prompt_id"]:
+            return Recalled(checkpoint, conversation=conversation)  # it has ended, whichever way
+        return Recalled(checkpoint, turn, text, seen=True, conversation=conversation)
