@@ -21,6 +21,7 @@ import shutil
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import structlog
@@ -30,6 +31,7 @@ from bridge.errors import BackendError, TmuxError
 from bridge.events import RequestId, SessionName, TurnId
 from bridge.sessions.backends.base import Answer, Batch, Checkpoint, Launch, Liveness, Sink
 from bridge.sessions.backends.kept import beginning, config_folder, transcript_path
+from bridge.sessions.backends.leftovers import Leftovers, made_mark
 from bridge.sessions.backends.link import STATUS_AGAIN_S, STATUS_TRIES, Link, exit_reason
 from bridge.sessions.backends.process import Process, end, end_stranger, reap, within
 from bridge.sessions.backends.tail import CHUNK, FileWatch
@@ -83,6 +85,10 @@ class Host:
     def owner(self) -> str:
         return state_id(self.state_dir)
 
+    @cached_property
+    def leftovers(self) -> Leftovers:
+        return Leftovers(self.state_dir)
+
 
 class HeadlessBackend:
     """The `Backend` of one session; see there for what each method promises."""
@@ -110,7 +116,8 @@ class HeadlessBackend:
         folder = self._folder / str(launch.generation)
         begun = await asyncio.to_thread(beginning, self._config_folder, launch)
         self._conversation = begun.launch.conversation
-        made = plan(begun.start, folder, claude, self._host.claude, self._host.environ)
+        mark = made_mark(self._host.state_dir, self._name)
+        made = plan(begun.start, folder, claude, self._host.claude, self._host.environ, mark)
         await asyncio.to_thread(_prepare, self._folder, folder, made)
         pane = await self._host.tmux.new_session(
             self._session,
@@ -267,7 +274,8 @@ class HeadlessBackend:
         return True
 
     async def _end_whatever_runs(self, *, politely: bool) -> None:
-        """End the process that is held, or the one tmux knows of, and its tmux session with it.
+        """End the process that is held, or the one tmux knows of, its tmux session with it, and what is left
+        of it or of one before it.
 
         Cancelling leaves a process that has been told to end; calling again goes on.
         """
@@ -277,13 +285,14 @@ class HeadlessBackend:
             await self._end(link.process, link.gone, link if politely else None)
             link.close()
             self._link = None
+        share = self._host.claude.stop_timeout_s / 3
         pane = await self._pane()
-        if pane is None:
-            return
-        stranger = None if pane.dead else Process.open(pane.pid, pane.server_pid)
-        if stranger is not None:
-            await end_stranger(stranger, self._host.claude.stop_timeout_s / 3)
-        await self._host.tmux.kill_session(self._session)
+        if pane is not None:
+            stranger = None if pane.dead else Process.open(pane.pid, pane.server_pid)
+            if stranger is not None:
+                await end_stranger(stranger, share)
+            await self._host.tmux.kill_session(self._session)
+        await self._host.leftovers.end(self._name, share)
 
     async def _end(self, process: Process, gone: asyncio.Future[None], link: Link | None) -> None:
         """By its own leave where there is a `link` to ask for it, by request, by force: a third of the

@@ -31,11 +31,16 @@ class Process:
         The parent is asked for after the process is held: a number that was given away meanwhile belongs
         to somebody else's child.
         """
+        return cls.held(pid, lambda: parent_of(pid) == parent)
+
+    @classmethod
+    def held(cls, pid: int, is_it: Callable[[], bool]) -> Process | None:
+        """The process `pid` if, once held, it is the one that is meant; None where it is not, or is gone."""
         try:
             fd = os.pidfd_open(pid)
         except ProcessLookupError:
             return None
-        if _parent(pid) != parent:
+        if not is_it():
             os.close(fd)
             return None
         return cls(pid, fd)
@@ -99,7 +104,7 @@ def reap(tmux_server: int) -> None:
         os.kill(tmux_server, signal.SIGCHLD)
 
 
-def _parent(pid: int) -> int | None:
+def parent_of(pid: int) -> int | None:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

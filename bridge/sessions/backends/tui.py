@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from bridge.sessions.backends import ask_hook
 from bridge.sessions.backends.base import Answer, Batch, Checkpoint, Launch, Liveness, Sink
 from bridge.sessions.backends.hooks import HookServer
 from bridge.sessions.backends.kept import beginning, config_folder, transcript_path
+from bridge.sessions.backends.leftovers import Leftovers, made_mark
 from bridge.sessions.backends.process import Process, end, end_stranger, reap
 from bridge.sessions.backends.status import StatusFiles
 from bridge.sessions.backends.tail import FileWatch
@@ -87,6 +89,10 @@ class TuiHost:
     def owner(self) -> str:
         return state_id(self.state_dir)
 
+    @cached_property
+    def leftovers(self) -> Leftovers:
+        return Leftovers(self.state_dir)
+
 
 class KeyboardRules:
     """What cannot be typed is refused when it is submitted."""
@@ -141,7 +147,8 @@ class TuiBackend:
             sys.executable,
             str(Path(ask_hook.__file__)),
         )
-        made = plan_tui(begun.start, folder, claude, self._host.claude, self._host.environ, hooks, own)
+        mark = made_mark(self._host.state_dir, self._name)
+        made = plan_tui(begun.start, folder, claude, self._host.claude, self._host.environ, hooks, own, mark)
         await asyncio.to_thread(_prepare, self._folder, folder, made, config_dir)
         pane = await self._pane_with(launch, ("/bin/sh", str(folder / LAUNCHER)))
         log.info("started", session=self._name, generation=launch.generation, pid=pane.pid)
@@ -315,7 +322,8 @@ class TuiBackend:
         link.close()
 
     async def _end_process(self) -> None:
-        """End the process that is held, or the one tmux knows of; its tmux session stays."""
+        """End the process that is held, or the one tmux knows of, and what is left of it or of one before it;
+        its tmux session stays."""
         link = self._link
         share = self._host.claude.stop_timeout_s / 3
         if link is not None:
@@ -327,6 +335,7 @@ class TuiBackend:
         stranger = None if pane is None or pane.dead else Process.open(pane.pid, pane.server_pid)
         if stranger is not None:
             await end_stranger(stranger, share)
+        await self._host.leftovers.end(self._name, share)
 
     async def _pane_with(self, launch: Launch, command: tuple[str, ...]) -> Pane:
         """A pane that runs the command, in the session where people may be attached already."""

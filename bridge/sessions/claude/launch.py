@@ -21,6 +21,10 @@ from bridge.commands import StartOptions
 from bridge.config import ClaudeConfig
 from bridge.errors import BackendError
 
+MARK = "BRIDGE_SESSION"
+"""The variable by which all that a CLI starts is known as its session's (`backends.leftovers`). Not a name
+with `CLAUDE_BRIDGE_` in front: those are settings, and an unknown one is refused."""
+
 MINIMUM_VERSION = (2, 1, 330)
 """The oldest CLI that all this was tried with."""
 
@@ -61,8 +65,15 @@ class Plan:
     files: Mapping[str, str]
 
 
-def plan(start: Start, folder: Path, claude: Path, config: ClaudeConfig, environ: Mapping[str, str]) -> Plan:
-    """`environ` is the bridge's own environment."""
+def plan(
+    start: Start,
+    folder: Path,
+    claude: Path,
+    config: ClaudeConfig,
+    environ: Mapping[str, str],
+    mark: str = "",
+) -> Plan:
+    """`environ` is the bridge's own environment; `mark` is what the process and its children are known by."""
     files: dict[str, str] = {}
     argv = (
         str(claude),
@@ -72,7 +83,7 @@ def plan(start: Start, folder: Path, claude: Path, config: ClaudeConfig, environ
         *option_words(start.options, permission_mode, folder, files),
         *conversation_words(start),
     )
-    env = environment(config, environ)
+    env = {**environment(config, environ), MARK: mark}
     assert start.options.cwd is not None, "the service resolves cwd before a session is made"
     files[LAUNCHER] = launcher(folder)
     files[RUNNER] = runner(argv, env, start.options.cwd, folder)

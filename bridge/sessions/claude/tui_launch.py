@@ -21,6 +21,7 @@ from bridge.config import ClaudeConfig
 from bridge.sessions.claude.editor_shim import EDITOR_COMMAND, SHIM
 from bridge.sessions.claude.launch import (
     LAUNCHER,
+    MARK,
     RUNNER,
     Plan,
     Start,
@@ -100,9 +101,10 @@ def plan_tui(
     environ: Mapping[str, str],
     hooks: Hooks,
     own_config: Path | None,
+    mark: str = "",
 ) -> Plan:
     """`environ` is the bridge's own environment; `own_config` the bridge's own configuration folder,
-    where this session is to use it."""
+    where this session is to use it; `mark` is what the process and its children are known by."""
     files: dict[str, str] = {}
     assert start.options.cwd is not None, "the service resolves cwd before a session is made"
     mode = start.options.permission_mode or "manual"
@@ -113,7 +115,7 @@ def plan_tui(
         *option_words(options, permission_mode, folder, files),
         *conversation_words(start),
     )
-    env = tui_environment(config, environ, folder, own_config)
+    env = {**tui_environment(config, environ, folder, own_config), MARK: mark}
     key = env.pop("ANTHROPIC_API_KEY", None)
     if key:
         files[KEY] = key
