@@ -121,9 +121,9 @@ class ClaudeConfig(Slice):
     start_timeout_s: Seconds = 60
     """A start takes about 1 s; a loaded machine with many starting at once is the reason for the rest."""
     silence_s: Seconds = 120
-    """A headless process that has said nothing for so long in the middle of a turn is asked whether it lives,
-    which it answers also while a tool runs. Where it does not within `start_timeout_s`, it hangs: it is
-    killed, and started again."""
+    """A process that has said nothing for so long in the middle of a turn, and on whose screen nothing moved,
+    is asked whether it lives, which it answers also while a tool runs. Where it does not within
+    `start_timeout_s`, it hangs: it is killed, and started again."""
     stop_timeout_s: Seconds = 5
     """After that a process is killed."""
     base_url: str | None = None

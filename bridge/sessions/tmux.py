@@ -252,6 +252,15 @@ class Tmux:
         )
         return [name for control, _, name in (line.partition(" ") for line in said or []) if control != "1"]
 
+    async def painted(self, session: str) -> str:
+        """What is another by the next second in which something writes to the session's pane, or to another
+        of its window. Raises `TmuxError`."""
+        target = await self._target(session)
+        said = await self._ask(("display-message", "-p", "-t", target, "#{window_activity}"))
+        if not said or not said[0].isdigit():
+            raise _no_session(session)
+        return said[0]
+
     async def hold(self, session: str) -> list[str]:
         """Have the first key of each person who is attached wait for half a second, and what they press
         next behind it: the TUI loses keys while it opens an editor. Returns what `release` is to be given.

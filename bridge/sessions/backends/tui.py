@@ -32,6 +32,7 @@ from bridge.sessions.backends.kept import beginning, config_folder, transcript_p
 from bridge.sessions.backends.leftovers import Leftovers, made_mark
 from bridge.sessions.backends.process import Process, end, end_stranger, reap
 from bridge.sessions.backends.status import StatusFiles
+from bridge.sessions.backends.stillness import Watched, watch_for_hangs
 from bridge.sessions.backends.tail import FileWatch
 from bridge.sessions.backends.tui_link import TICK_S, TuiLink
 from bridge.sessions.backends.typist import Entered, Typist
@@ -209,10 +210,20 @@ class TuiBackend:
         """The transcript is Claude's own; nothing of it is freed."""
 
     async def attend(self) -> None:
-        """Time, deaths, and drafts that hold a prompt up."""
+        """Time, deaths, drafts that hold a prompt up, and silence."""
+        host, claude = self._host, self._host.claude
+        limits = (claude.silence_s, claude.start_timeout_s)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch_process())
             group.create_task(self._watch_box())
+            group.create_task(watch_for_hangs(host.tmux, self._session, limits, self._watched))
+
+    def _watched(self) -> Watched | None:
+        """The process, while a sign of life is to be expected."""
+        link, typist = self._link, self._typist
+        if link is None or typist is None or not (link.expected or typist.held):
+            return None
+        return Watched(link, self._folder / str(link.generation) / "editor")
 
     async def _watch_process(self) -> None:
         while True:
@@ -253,9 +264,10 @@ class TuiBackend:
         place = link.place()
         self._link = None
         self._let_go(link)
-        await self._mourn(link.generation, place)
+        await self._mourn(link.generation, place, link.why)
 
-    async def _mourn(self, generation: int, place: Checkpoint | None = None) -> None:
+    async def _mourn(self, generation: int, place: Checkpoint | None = None, why: str | None = None) -> None:
+        """`why` is the bridge's own reason, where it ended it."""
         code: int | None = None
         with contextlib.suppress(TmuxError):
             for _ in range(50):
@@ -268,6 +280,9 @@ class TuiBackend:
         how = "claude ended" if code is None else f"claude ended with status {code}"
         if code is not None and code < 0:
             how = f"claude was ended by signal {-code}"
+        if why is not None:
+            self._sink(Batch(generation, (ProcessExited(code, why),), place))
+            return
         said = await self._screen()
         for _ in range(LATE_WORDS):
             if said:

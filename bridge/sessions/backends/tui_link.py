@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,6 +60,10 @@ class TuiLink:
         self.reader = reader
         self.stopping = False
         """Its end is wanted: no `ProcessExited` follows."""
+        self.why: str | None = None
+        """Why the bridge ended it: the reason of its `ProcessExited`."""
+        self.heard = 0
+        """Counts what it let be heard of it."""
         self.ready = False
         self.armed: str | None = None
         """Our own text for which Enter was, or is about to be, pressed."""
@@ -135,6 +140,18 @@ class TuiLink:
         """A tick could make a difference."""
         return not self.ready or self.reader.open or bool(self._answers) or self.reader.status_now == "busy"
 
+    @property
+    def expected(self) -> bool:
+        """Something is to come of it, and no person has to answer it first."""
+        waits = self.reader.status_now == "waiting" or any(map(self.reader.asks, self._answers))
+        return self.busy and not waits and not self.stopping and not self.gone.done()
+
+    def kill(self, why: str) -> None:
+        """`ProcessExited` follows, and says why."""
+        self.why = why
+        log.warning("killed the process", pid=self.process.pid, why=why)
+        self.process.send(signal.SIGKILL)
+
     def read_out(self) -> None:
         """The process is gone: take in the rest of what it wrote."""
         self._find()
@@ -152,6 +169,7 @@ class TuiLink:
     def hook(self, event: dict[str, Any]) -> dict[str, Any]:
         if self._closed:
             return {}
+        self.heard += 1
         name = event.get("hook_event_name")
         if isinstance(path := event.get("transcript_path"), str) and self._tail is None:
             self._path = Path(path) if Path(path).stem == self.reader.conversation else self._path
@@ -203,6 +221,7 @@ class TuiLink:
         said = read_status(self._config_dir, self.process.pid)
         if self._closed:
             return
+        self.heard += 1
         if said is None:
             self.reader.status_lost()
             return
@@ -234,6 +253,7 @@ class TuiLink:
 
     def _take(self, data: bytes) -> None:
         if not self._closed:
+            self.heard += 1
             self.emit(self.reader.transcript(data, _now()), "transcript", checkpoint=True)
 
     def _process_gone(self) -> None:
@@ -247,9 +267,9 @@ class TuiLink:
         self._changed.set()
         if self._closed:
             return
-        for signal in signals:
-            if isinstance(signal, AnswerMoot):
-                self._settle(signal.request, {})
+        for each in signals:
+            if isinstance(each, AnswerMoot):
+                self._settle(each.request, {})
         if checkpoint or any(isinstance(s, TurnEnded) for s in signals):
             self._sink(Batch(self.generation, tuple(signals), self.place(), source))
         elif signals:

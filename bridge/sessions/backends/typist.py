@@ -120,7 +120,7 @@ class Typist:
         self._entered = entered
         self._editor = Editor(folder, self._press)
         self._editor.take_over()
-        self._held = False
+        self.held = False
         """A prompt waits for what stands or happens in the terminal."""
         self._looks = 0
         self._look_at = 0.0
@@ -359,15 +359,15 @@ class Typist:
 
     def _hold_up(self, turn: TurnId, why: str) -> None:
         self._link.emit([PromptHeld(turn, why)], "terminal")
-        self._held = True
+        self.held = True
 
     # --- looking into the box ---------------------------------------------------------------------------
 
     def _wanted(self) -> Callable[[], Awaitable[None]] | None:
         reader = self._link.reader
-        if self._held and (reader.open or self._link.gone.done()):
-            self._held = False  # its end is the next occasion
-        if self._held:
+        if self.held and (reader.open or self._link.gone.done()):
+            self.held = False  # its end is the next occasion
+        if self.held:
             return self._still_held
         # Where there is no status file, the box alone tells of an Escape before the first word: the prompt is
         # in it again.
@@ -378,7 +378,7 @@ class Typist:
         seen = await self._editor.look(still) if still is not None else None
         await self._release()
         if seen is not None and seen in ("", *self._entered.left):
-            self._held = False
+            self.held = False
             self._link.emit([PromptsWelcome()], "terminal")
 
     async def _perhaps_given_back(self) -> None:

@@ -80,6 +80,8 @@ case ${BRIDGE_EDITOR-} in
   code) BRIDGE_EDITOR='code -w' ;;
   subl) BRIDGE_EDITOR='subl --wait' ;;
 esac
+# Becomes the editor under this number: as long as that is open, the TUI does nothing else.
+if [ "$PPID" = "${BRIDGE_EDITOR_FOR-}" ]; then echo "$$" 2>/dev/null >"$here/editing"; fi
 if [ -n "${BRIDGE_EDITOR-}" ]; then
   export EDITOR="$BRIDGE_EDITOR" VISUAL="$BRIDGE_EDITOR"
   eval "exec $BRIDGE_EDITOR \"\$@\""

@@ -473,7 +473,7 @@ def test_one_of_many_takes_an_order(box: Box) -> None:
     assert {p.communicate(timeout=60) and p.returncode for p in pressed} == {0}
     assert box.placed
     assert box.file.read_bytes() == b"do this"
-    assert sorted(p.name for p in box.folder.iterdir()) == ["claude-bridge", "done"]
+    assert sorted(p.name for p in box.folder.iterdir()) == ["claude-bridge", "done", "editing"]
 
 
 def test_what_a_killed_shim_left_is_in_nobody_s_way(box: Box) -> None:
