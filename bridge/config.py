@@ -124,6 +124,9 @@ class ClaudeConfig(Slice):
     """A process that has said nothing for so long in the middle of a turn, and on whose screen nothing moved,
     is asked whether it lives, which it answers also while a tool runs. Where it does not within
     `start_timeout_s`, it hangs: it is killed, and started again."""
+    max_rss_mb: Annotated[int, Field(ge=0)] = 2000
+    """Resident memory, in MiB, beyond which a CLI is ended and started again, its tools not counted; it takes
+    200 to 300. Between two turns, or at once where it takes half as much again. 0: no limit."""
     stop_timeout_s: Seconds = 5
     """After that a process is killed."""
     base_url: str | None = None

@@ -33,6 +33,7 @@ from bridge.sessions.backends.base import Answer, Batch, Checkpoint, Launch, Liv
 from bridge.sessions.backends.kept import beginning, config_folder, transcript_path
 from bridge.sessions.backends.leftovers import Leftovers, made_mark
 from bridge.sessions.backends.link import STATUS_AGAIN_S, STATUS_TRIES, Link, exit_reason
+from bridge.sessions.backends.memory import replace_unfit, watch_memory
 from bridge.sessions.backends.process import Process, end, end_stranger, reap, within
 from bridge.sessions.backends.tail import CHUNK, FileWatch
 from bridge.sessions.claude import stdin, transcript
@@ -152,6 +153,7 @@ class HeadlessBackend:
 
     async def send_prompt(self, turn: TurnId, prompt: str) -> None:
         link = self._running()
+        await replace_unfit(link, self._host.claude.stop_timeout_s / 3)
         # The first prompt may be one that a process before this one, or a bridge before this one, was sent.
         identity: str = turn if link.prompted else await asyncio.to_thread(self._identity, turn)
         try:
@@ -202,7 +204,13 @@ class HeadlessBackend:
         await self._end_whatever_runs(politely=True)
 
     async def attend(self) -> None:
-        """Everything else is called back."""
+        """Silence and memory. Everything else is called back."""
+        claude = self._host.claude
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch_for_hangs())
+            group.create_task(watch_memory(claude.max_rss_mb, claude.stop_timeout_s / 3, lambda: self._link))
+
+    async def _watch_for_hangs(self) -> None:
         claude = self._host.claude
         while True:
             link = self._link

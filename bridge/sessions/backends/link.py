@@ -66,6 +66,9 @@ class Link:
         self.process = process
         self.stopping = False
         """Its end is wanted: no `ProcessExited` follows."""
+        self.why: str | None = None
+        self.unfit: str | None = None
+        """See `memory.Running`."""
         self.prompted = False
         """A prompt was sent through here: what is sent from now on is new to the CLI."""
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -79,7 +82,6 @@ class Link:
         self._heard_at = asyncio.get_running_loop().time()
         self._pane = PaneWriter(tty)
         self._transcript = Transcript()
-        self._why: str | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._ask_status: Callable[[], list[Pane]] = list
         self._pipe = Pipe(folder / IN)
@@ -239,7 +241,7 @@ class Link:
         self._kill(f"claude did not answer within {after_s:g} s")
 
     def _kill(self, why: str) -> None:
-        self._why = why
+        self.why = why
         log.warning("killed the process", pid=self.process.pid, why=why)
         self.process.send(signals.SIGKILL)
 
@@ -272,7 +274,7 @@ class Link:
             return
         code = pane.exit_code if pane is not None else None
         if not self.stopping:
-            exited = ProcessExited(code, self._why or exit_reason(self._folder, code))
+            exited = ProcessExited(code, self.why or exit_reason(self._folder, code))
             # What it said has been taken in with this; read again, it would be a turn that nobody asked for.
             end = {**self._parser.finish(), "generation": self.generation}
             self._sink(Batch(self.generation, (exited,), end))

@@ -30,6 +30,7 @@ from bridge.sessions.backends.base import Answer, Batch, Checkpoint, Launch, Liv
 from bridge.sessions.backends.hooks import HookServer
 from bridge.sessions.backends.kept import beginning, config_folder, transcript_path
 from bridge.sessions.backends.leftovers import Leftovers, made_mark
+from bridge.sessions.backends.memory import replace_unfit, watch_memory
 from bridge.sessions.backends.process import Process, end, end_stranger, reap
 from bridge.sessions.backends.status import StatusFiles
 from bridge.sessions.backends.stillness import Watched, watch_for_hangs
@@ -210,13 +211,14 @@ class TuiBackend:
         """The transcript is Claude's own; nothing of it is freed."""
 
     async def attend(self) -> None:
-        """Time, deaths, drafts that hold a prompt up, and silence."""
+        """Time, deaths, drafts that hold a prompt up, silence, and memory."""
         host, claude = self._host, self._host.claude
         limits = (claude.silence_s, claude.start_timeout_s)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch_process())
             group.create_task(self._watch_box())
             group.create_task(watch_for_hangs(host.tmux, self._session, limits, self._watched))
+            group.create_task(watch_memory(claude.max_rss_mb, claude.stop_timeout_s / 3, lambda: self._link))
 
     def _watched(self) -> Watched | None:
         """The process, while a sign of life is to be expected."""
@@ -412,6 +414,7 @@ class TuiBackend:
     # --- what is done to a running process --------------------------------------------------------------
 
     async def send_prompt(self, turn: TurnId, prompt: str) -> None:
+        await replace_unfit(self._running(), self._host.claude.stop_timeout_s / 3)
         await self._keyboard().send(turn, prompt)
 
     async def interrupt(self) -> None:

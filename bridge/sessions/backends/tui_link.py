@@ -61,7 +61,8 @@ class TuiLink:
         self.stopping = False
         """Its end is wanted: no `ProcessExited` follows."""
         self.why: str | None = None
-        """Why the bridge ended it: the reason of its `ProcessExited`."""
+        self.unfit: str | None = None
+        """See `memory.Running`."""
         self.heard = 0
         """Counts what it let be heard of it."""
         self.ready = False
