@@ -29,6 +29,7 @@ from bridge.events import Event, Session, SessionChanged, SessionName, Turn, Tur
 from bridge.sessions.actor import Actor
 from bridge.sessions.backends.base import Batch, Sink
 from bridge.sessions.backends.hooks import HookServer
+from bridge.sessions.backends.leftovers import Leftovers
 from bridge.sessions.backends.status import StatusFiles
 from bridge.sessions.backends.tail import FileWatch
 from bridge.sessions.backends.tui import KeyboardRules, TuiBackend, TuiHost
@@ -166,6 +167,7 @@ class TuiRig:
         await self.tmux.kill_server()
         # They write into the test's folder to the last.
         await until(lambda: not any(_alive(pid) for pid in pids))
+        await Leftovers(self.state_dir).end(self.name, 1)
         await self.tmux.close()
         remove_socket(self.tmux.socket)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.commands import RestartSession
 from bridge.events import SessionName
 from bridge.sessions.backends.base import Liveness
 from bridge.sessions.backends.leftovers import made_mark, mark_of
@@ -100,10 +99,13 @@ async def test_a_stop_leaves_no_tool_of_a_headless_cli_that_was_killed(rig: Rig)
 
 
 async def test_a_tool_of_a_killed_tui_is_ended_before_the_next_one_starts(tui: TuiRig) -> None:
-    """It lives on as long as the CLI does, bridge or no bridge."""
-    tool = Sleeper()
+    """It lives on as long as the CLI does, bridge or no bridge. The shell of a person who has split the window
+    and works beside Claude is nobody's tool."""
+    tool, persons = Sleeper("setsid "), Sleeper()
     async with tui.bridge():
         await tui.start(allowed_tools=BASH)
+        tui.run_tmux("split-window", "-d", "-t", "=claude_demo:", persons.command)
+        theirs = await persons.started()
         turn = await tui.submit(use(tool))
         pid = await tool.started()
     async with tui.bridge():
@@ -111,21 +113,6 @@ async def test_a_tool_of_a_killed_tui_is_ended_before_the_next_one_starts(tui: T
         assert running(pid)
         kill(tui.pid)
         assert (await tui.finished(turn)).status == "unknown"
-        await tui.until(lambda: tui.session.restarts == 1)
-        await tui.until_state("idle")
-        assert not running(pid)
-
-
-async def test_a_restart_by_hand_leaves_no_tool_and_a_persons_shell_alone(tui: TuiRig) -> None:
-    """Somebody has split the window, and works beside Claude."""
-    tool, persons = Sleeper("setsid "), Sleeper()
-    async with tui.bridge():
-        await tui.start(allowed_tools=BASH)
-        tui.run_tmux("split-window", "-d", "-t", "=claude_demo:", persons.command)
-        theirs = await persons.started()
-        await tui.submit(use(tool))
-        pid = await tool.started()
-        await tui.call(RestartSession())
         await tui.until(lambda: tui.session.restarts == 1)
         await tui.until_state("idle")
         assert not running(pid)

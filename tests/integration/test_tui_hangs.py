@@ -62,6 +62,7 @@ async def test_a_tui_that_hangs_in_the_middle_of_a_turn_is_killed(rig: TuiRig) -
         assert rig.typed("then Please") == 1
 
 
+@pytest.mark.soak
 async def test_a_tui_that_hangs_before_a_prompt_is_killed(rig: TuiRig) -> None:
     """The prompt was not begun: the next process has it."""
     await start(rig, **SILENT)
@@ -77,6 +78,7 @@ async def test_a_tui_that_hangs_before_a_prompt_is_killed(rig: TuiRig) -> None:
         assert rig.session.restarts == 1
 
 
+@pytest.mark.soak
 async def test_a_tui_that_works_in_silence_is_left_alone(rig: TuiRig) -> None:
     """A tool runs for many times the limit, in another view even; then a person is asked, and takes their
     time."""
@@ -86,19 +88,20 @@ async def test_a_tui_that_works_in_silence_is_left_alone(rig: TuiRig) -> None:
         await rig.until_state("idle")
         turn = await rig.submit(sim(tools=[["Bash", {"command": tool.command}]], text="over"))
         pid = await tool.started()
-        await asyncio.sleep(2)
+        await asyncio.sleep(1.5)
         await rig.press("C-o")
-        await asyncio.sleep(2)
+        await asyncio.sleep(1.5)
         await rig.press("C-o")
         await rig.interrupt()
         assert (await rig.finished(turn)).status == "interrupted"
         await rig.submit(sim(tools=[["Write", {"file_path": "made", "content": "x"}]], text="made"))
         await rig.event(RequestOpened)
-        await asyncio.sleep(2)
+        await asyncio.sleep(1.5)
         assert (rig.session.state, rig.session.restarts) == ("waiting", 0)
         assert pid != rig.pid
 
 
+@pytest.mark.soak
 async def test_a_tui_that_somebody_put_to_sleep_in_a_turn_is_woken(rig: TuiRig) -> None:
     """Ctrl-Z; and there is no shell to say fg to."""
     await start(rig, silence_s=1.2, start_timeout_s=4)
@@ -109,10 +112,13 @@ async def test_a_tui_that_somebody_put_to_sleep_in_a_turn_is_woken(rig: TuiRig) 
         await tool.started()
         await rig.press("C-z")
         await rig.until_shown("is suspended")
-        await rig.until_shown("esc to interrupt")
+        async with asyncio.timeout(WAIT_S):
+            while "esc to interrupt" not in (await rig.screen()).rpartition("is suspended")[2]:
+                await asyncio.sleep(0.1)
         assert (rig.session.state, rig.session.restarts) == ("busy", 0)
 
 
+@pytest.mark.soak
 async def test_a_person_s_editor_may_be_open_for_long(rig: TuiRig, tmp_path: Path) -> None:
     """Nothing of the turn is heard meanwhile, and one in a window of its own paints nothing here."""
     editor, closed = tmp_path / "editor", tmp_path / "closed"
@@ -131,6 +137,7 @@ async def test_a_person_s_editor_may_be_open_for_long(rig: TuiRig, tmp_path: Pat
         assert rig.session.restarts == 0
 
 
+@pytest.mark.soak
 async def test_a_tui_that_lives_answers_in_every_view(rig: TuiRig) -> None:
     """And its terminal is as wide as before."""
     async with rig.bridge():
