@@ -99,8 +99,8 @@ async def test_a_stop_leaves_no_tool_of_a_headless_cli_that_was_killed(rig: Rig)
 
 
 async def test_a_tool_of_a_killed_tui_is_ended_before_the_next_one_starts(tui: TuiRig) -> None:
-    """It lives on as long as the CLI does, bridge or no bridge. The shell of a person who has split the window
-    and works beside Claude is nobody's tool."""
+    """It lives on as long as the CLI does, bridge or no bridge. The shell of a person who has split the
+    window and works beside Claude is nobody's tool."""
     tool, persons = Sleeper("setsid "), Sleeper()
     async with tui.bridge():
         await tui.start(allowed_tools=BASH)

@@ -113,7 +113,7 @@ async def test_a_tui_that_somebody_put_to_sleep_in_a_turn_is_woken(rig: TuiRig) 
         await rig.press("C-z")
         await rig.until_shown("is suspended")
         async with asyncio.timeout(WAIT_S):
-            while "esc to interrupt" not in (await rig.screen()).rpartition("is suspended")[2]:
+            while "esc" not in (await rig.screen()).rpartition("suspended")[2]:  # noqa: ASYNC110  (nothing tells)
                 await asyncio.sleep(0.1)
         assert (rig.session.state, rig.session.restarts) == ("busy", 0)
 
