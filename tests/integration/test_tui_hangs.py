@@ -38,8 +38,14 @@ async def start(rig: TuiRig, **limits: float) -> None:
 
 
 async def works(rig: TuiRig) -> None:
-    """Until everything says so: else a turn that is never heard of again counts as broken off."""
-    await rig.until(lambda: rig.backend._link is not None and rig.backend._link.reader.status_now == "busy")
+    """Until its hook and its status say so: else a turn that is never heard of again counts as broken off,
+    or as never acknowledged."""
+
+    def busy() -> bool:
+        link = rig.backend._link
+        return link is not None and link.reader.open and link.reader.status_now == "busy"
+
+    await rig.until(busy)
 
 
 async def test_a_tui_that_hangs_in_the_middle_of_a_turn_is_killed(rig: TuiRig) -> None:
