@@ -333,15 +333,15 @@ class Tmux:
         self._typed[session] = time.time()
 
     async def capture(self, session: str) -> list[str]:
-        """What the session's screen shows, as text; empty where there is no such session. For people to read:
-        nothing may be decided by it. Raises `TmuxError` where tmux cannot say."""
+        """What the session's screen shows, as text, with its broken lines whole; empty where there is no such
+        session. For people to read: nothing may be decided by it. Raises `TmuxError` where tmux cannot say."""
         found = await self.panes(session)
         if not found:
             return []
         # Not through the connection, where a screen could show what looks like the end of the answer.
         # For the notice that a pane is dead tmux scrolls by a line, which may be the one that says why.
         more = ("-S", "-1") if found[-1].dead else ()
-        return await self._by_process(("capture-pane", "-p", *more, "-t", _exactly(found[-1]))) or []
+        return await self._by_process(("capture-pane", "-pJ", *more, "-t", _exactly(found[-1]))) or []
 
     async def kill_session(self, session: str) -> None:
         """Nothing where there is none."""
