@@ -378,8 +378,8 @@ class SessionCore:
                 return self._upstream_active(at)
             case PromptTyped(prompt=prompt, first=first):
                 out: list[Output] = []
-                if first and self.open is not None and self._open_phase == "sending":
-                    out = self._hold(self.open.id, "a prompt that was typed in the terminal runs first", at)
+                if first and self.open is not None and self._open_phase in ("sending", "sent"):
+                    out = self._hold(self.open.id, "another turn, which no client asked for, runs first", at)
                 return out if self.open is not None else [*out, *self._typed(prompt, at)]
             case AnswerNeeded():
                 return self._asked(signal, at)

@@ -89,6 +89,8 @@ class StreamParser:
         error = state.get("error")
         self._error: TurnError | None = TurnError(*error) if error else None
         self._held: TurnEnded | None = None
+        self._ours_to_come = False
+        """What is held back ends a turn that nobody asked for, and the expected prompt's is to come."""
 
     def checkpoint(self) -> Json:
         """`{offset, parser}`; only whole at a segment's end that carries one."""
@@ -262,7 +264,8 @@ class StreamParser:
         self._error = None  # what it was, it is overcome
         if not self.busy:
             self._typed = True
-            items.append(PromptTyped(""))
+            # A prompt is expected as soon as it is handed over: one that is not yet comes after this.
+            items.append(PromptTyped("", first=True))
         if not self._active:
             self._active = True
             items.append(UpstreamActive())
@@ -331,9 +334,10 @@ class StreamParser:
         items = self._named(frame)
         uuids = [frame.get("user_message_uuid"), *(frame.get("user_message_uuids") or ())]
         unasked = bool(frame.get("origin")) and self._identity is not None and self._identity not in uuids
-        if not self.busy or unasked:
+        if not self.busy or (unasked and not self._typed):
             # Unasked: Claude went on by itself just before it read our prompt, whose answer is to come.
             return items + self._blocks.drop_all()
+        self._ours_to_come = unasked
         if str(frame.get("terminal_reason") or "").startswith("aborted"):
             items += self._blocks.keep_all()
             held = TurnEnded("interrupted", None)
@@ -356,8 +360,10 @@ class StreamParser:
             return []
         held, self._held = self._held, None
         self._blocks = Blocks()
-        self._expected = self._identity = self._error = None
-        self._seen = self._typed = self._active = False
+        if not self._ours_to_come:
+            self._expected, self._identity, self._seen = None, None, False
+        self._error = None
+        self._typed = self._active = self._ours_to_come = False
         return [held]
 
     def _asked(self, request: str, asked: Json) -> Item:

@@ -479,6 +479,21 @@ def test_a_persons_prompt_that_came_first_runs_first() -> None:
     assert of(SendPrompt, core.observe(ENDED, 4.0)) == [SendPrompt(TurnId("t1"), "hi")]
 
 
+def test_a_turn_nobody_asked_for_is_not_taken_for_the_one_that_was_to_be_sent() -> None:
+    """Claude went on by itself while no bridge ran; ours was handed over, or not, and is still to come."""
+    for handed_over in (False, True):
+        core = ready()
+        submit(core, "t1")
+        if handed_over:
+            core.prompt_sent(TurnId("t1"))
+        out = core.observe(PromptTyped("", first=True), 3.0)
+        out += core.observe(BlockSettled(0, "text", "by itself", "m"), 4.0)
+        out += core.observe(ENDED, 5.0)
+        [own] = of(TurnFinished, out)
+        assert own.turn != "t1"
+        assert of(SendPrompt, out) == [SendPrompt(TurnId("t1"), "hi")]
+
+
 def test_a_prompt_that_was_acknowledged_is_not_put_behind_one_that_is_read_again() -> None:
     """A bridge that came back reads of the running turn as if somebody had typed it."""
     core = ready()

@@ -172,7 +172,7 @@ def test_the_replay_of_something_else_acknowledges_nothing() -> None:
 def test_a_turn_without_a_prompt_says_that_it_was_begun_elsewhere() -> None:
     """Claude goes on by itself when a background task ends."""
     found = said(RUNNING, message(), block(), delta("hi"), final(text("hi")), result(), IDLE)
-    assert found[:2] == [PromptTyped(""), UpstreamActive()]
+    assert found[:2] == [PromptTyped("", first=True), UpstreamActive()]
     assert isinstance(found[-1], TurnEnded)
 
 
@@ -237,6 +237,20 @@ def test_the_result_of_a_turn_nobody_asked_for_does_not_end_ours() -> None:
     answer = [message("m1"), block(), delta("y"), final(text("y")), result(user_message_uuid="t1"), IDLE]
     found = said(RUNNING, queued(), *answer, parser=parser)
     assert BlockSettled(1, "text", "y", "m1") in found
+    assert found[-1] == TurnEnded("completed", None)
+
+
+def test_a_turn_nobody_asked_for_ends_though_ours_was_sent_meanwhile() -> None:
+    """It was told of before: its end is its own, and ours is still expected."""
+    parser = StreamParser()
+    said(RUNNING, message("m0"), final(text("x"), "m0"), parser=parser)
+    parser.expect(TurnId("t1"))
+    own = said(result(origin={"kind": "task-notification"}), IDLE, parser=parser)
+    assert own == [TurnEnded("completed", None)]
+    answer = [message("m1"), final(text("y")), result(user_message_uuid="t1"), IDLE]
+    found = said(RUNNING, queued(), *answer, parser=parser)
+    assert found[0] == PromptSeen(TurnId("t1"))
+    assert not any(isinstance(i, PromptTyped) for i in found)
     assert found[-1] == TurnEnded("completed", None)
 
 
