@@ -293,6 +293,19 @@ async def test_a_turn_that_goes_on_while_no_bridge_runs(rig: TuiRig) -> None:
         assert len(await rig.turns()) == 2
 
 
+async def test_what_stood_there_when_the_process_was_started_is_not_told_again(rig: TuiRig) -> None:
+    """The bridge goes before the new process has said a word."""
+    async with rig.bridge():
+        await rig.start()
+        await works(rig, "before")
+        await rig.call(RestartSession())
+        await rig.until_state("idle")
+    async with rig.bridge():
+        await rig.until_state("idle")
+        await works(rig)
+        assert [t.source for t in await rig.turns()] == ["client", "client"]
+
+
 async def test_what_ends_while_no_bridge_runs_is_told_with_what_was_typed_by_hand(rig: TuiRig) -> None:
     """The turn's end, its tool's result, a turn of a person's: each once, in order."""
     async with rig.bridge():

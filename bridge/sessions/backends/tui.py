@@ -38,7 +38,7 @@ from bridge.sessions.backends.tail import FileWatch
 from bridge.sessions.backends.tui_link import TICK_S, TuiLink
 from bridge.sessions.backends.typist import Entered, Typist
 from bridge.sessions.claude.keyboard import as_acknowledged, as_command, as_typed
-from bridge.sessions.claude.launch import LAUNCHER, Plan, find_claude
+from bridge.sessions.claude.launch import LAUNCHER, find_claude
 from bridge.sessions.claude.tui import TuiReader
 from bridge.sessions.claude.tui_launch import (
     ASK,
@@ -67,6 +67,8 @@ LATE_WORDS = 10
 """Looks at the screen of a process that has ended, 0.2 s in all, for one that shows nothing."""
 SCREEN_LINES = 8
 """Of what the screen showed last: enough to see why a process ended. For people alone."""
+BEGIN = "begin"
+"""A file beside a process: how many bytes its transcript had when it was started."""
 DENIED = "A person refused this."
 """What Claude is told where nobody gave a reason."""
 
@@ -151,7 +153,8 @@ class TuiBackend:
         )
         mark = made_mark(self._host.state_dir, self._name)
         made = plan_tui(begun.start, folder, claude, self._host.claude, self._host.environ, hooks, own, mark)
-        await asyncio.to_thread(_prepare, self._folder, folder, made, config_dir)
+        notes = {"config-dir": str(config_dir), BEGIN: str(begun.size)}
+        await asyncio.to_thread(_prepare, self._folder, folder, {**made.files, **notes})
         pane = await self._pane_with(launch, ("/bin/sh", str(folder / LAUNCHER)))
         log.info("started", session=self._name, generation=launch.generation, pid=pane.pid)
         self._launch = begun.launch
@@ -179,6 +182,8 @@ class TuiBackend:
             config_dir = Path((folder / "config-dir").read_text())
         except (OSError, KeyError, TypeError, orjson.JSONDecodeError):
             return Liveness.GONE  # nothing was started under this number
+        if place is None:
+            reader.begin_at(_begun_at(folder))
         await asyncio.to_thread(self._entered.take_up, reader, launch.generation)
         same = pane is not None and pane.generation == launch.generation
         if (
@@ -463,7 +468,7 @@ class TuiBackend:
         return self._link
 
 
-def _prepare(session: Path, folder: Path, made: Plan, config_dir: Path) -> None:
+def _prepare(session: Path, folder: Path, files: Mapping[str, str]) -> None:
     """A fresh folder for one process; what is not acknowledged of an earlier one is kept."""
     try:
         session.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -471,7 +476,7 @@ def _prepare(session: Path, folder: Path, made: Plan, config_dir: Path) -> None:
             if old.is_dir():
                 shutil.rmtree(old, ignore_errors=True)
         folder.mkdir(mode=0o700)
-        for name, text in {**made.files, "config-dir": str(config_dir)}.items():
+        for name, text in files.items():
             file = folder / name
             file.parent.mkdir(mode=0o700, exist_ok=True)
             fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -479,6 +484,13 @@ def _prepare(session: Path, folder: Path, made: Plan, config_dir: Path) -> None:
                 out.write(text)
     except OSError as e:
         raise BackendError(f"the session's folder could not be made: {e}") from e
+
+
+def _begun_at(folder: Path) -> int:
+    """What stood in the transcript when the process was started: of turns that were told of long ago."""
+    with contextlib.suppress(OSError, ValueError):
+        return int((folder / BEGIN).read_text())
+    return 0
 
 
 def _because(how: str, shown: list[str]) -> str:
