@@ -701,10 +701,17 @@ class Actor:
         facts = self.core.facts
         generation = facts.generation
         launch = self._launch(resume=True)
+
+        def overtaken() -> bool:
+            """Somebody restarted or stopped it meanwhile."""
+            return facts.generation != generation or self.core.halted
+
         for attempt in itertools.count():
+            if overtaken():
+                return
             liveness = await self._hands.adopt(launch, self._keeper.checkpoint)
-            if facts.generation != generation or self.core.halted:
-                return  # somebody restarted or stopped it meanwhile
+            if overtaken():
+                return
             if liveness is Liveness.ALIVE:
                 facts.attach = self._backend.attach
                 log.info("adopted", session=self.name, pid=self._backend.pid)
