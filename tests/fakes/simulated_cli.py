@@ -103,6 +103,8 @@ class Cli:
         """Who reads and writes, as long as it lives."""
         self.starts = 0
         self.number = 0
+        self.adopted: list[int] = []
+        """The generations that a bridge asked for."""
         self.silent = False
         """tmux cannot say whether it lives."""
         self.refuses = False
@@ -401,6 +403,7 @@ class HeadlessBackendSim(SimulatedBackend):
 
     async def adopt(self, launch: Launch, checkpoint: Checkpoint | None) -> Liveness:
         cli = self.cli
+        cli.adopted.append(launch.generation)
         if cli.silent:
             return Liveness.UNKNOWN
         offset = self.place(launch, checkpoint)

@@ -245,3 +245,16 @@ def test_a_story_without_a_kill_ends(make: type[Cli], script: Script) -> None:
             assert house.actor is not None
             by_hand = 2 if script is stopped else 1
             assert house.actor.core.facts.restarts == house.cli.starts - by_hand
+
+
+def test_an_adoption_that_was_overtaken_is_not_tried_again() -> None:
+    """It would take up a process of which the session knows no place any more."""
+    with told(HeadlessCli, plain, "prompt", None) as house:
+        house.kill(0)
+        house.cli.silent = True
+        house.boot()
+        house.cli.refuses = True
+        house.call(RestartSession())
+        before = list(house.cli.adopted)
+        house.settle(60)
+        assert house.cli.adopted == before
