@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from uuid import uuid4
@@ -592,9 +592,12 @@ class Actor:
         self._beside = self._sidecar()
         self._hands.keep(self._kept(self._beside))
 
-    def _kept(self, sidecar: Sidecar) -> Callable[[], None]:
-        sidecars = self._sidecars
-        return (lambda: None) if sidecars is None else (lambda: sidecars.write(sidecar))
+    def _kept(self, sidecar: Sidecar) -> Callable[[], Awaitable[None]]:
+        async def keep() -> None:
+            if self._sidecars is not None:
+                await asyncio.to_thread(self._sidecars.write, sidecar)
+
+        return keep
 
     def _sidecar(self) -> Sidecar:
         f = self.core.facts

@@ -44,15 +44,17 @@ class Hands:
         """`finished` hears of its end, once, whatever it was; so for every job."""
         self._put(_Job(type(effect).__name__, lambda: self._work(effect), finished))
 
-    def start(self, launch: Launch, keep: Callable[[], None], finished: Finished, pressing: Pressing) -> None:
-        """Once it has its place among the starts, which it keeps until `started` is called. `keep` is called
-        first, in a thread; where it raises `OSError`, nothing is started."""
+    def start(
+        self, launch: Launch, keep: Callable[[], Awaitable[None]], finished: Finished, pressing: Pressing
+    ) -> None:
+        """Once it has its place among the starts, which it keeps until `started` is called. `keep` is done
+        first; where it raises `OSError`, nothing is started."""
         self._preempt("the process is being started afresh")
 
         async def begin() -> None:
             self._place = await self._starts.place(pressing)
             try:
-                await asyncio.to_thread(keep)
+                await keep()
                 await self._backend.start(launch)
             except BaseException:
                 self.started()
@@ -66,9 +68,9 @@ class Hands:
             self._place.leave()
             self._place = None
 
-    def keep(self, keep: Callable[[], None]) -> None:
-        """In a thread, in its turn. A start or a stop makes it void as well."""
-        self._put(_Job("keep", lambda: asyncio.to_thread(keep), lambda _: None))
+    def keep(self, keep: Callable[[], Awaitable[None]]) -> None:
+        """In its turn. A start or a stop makes it void as well."""
+        self._put(_Job("keep", keep, lambda _: None))
 
     def stop(self, finished: Finished) -> None:
         self._preempt("the session was stopped")

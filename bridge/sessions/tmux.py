@@ -333,8 +333,9 @@ class Tmux:
         self._typed[session] = time.time()
 
     async def capture(self, session: str) -> list[str]:
-        """What the session's screen shows, as text, with its broken lines whole; empty where there is no such
-        session. For people to read: nothing may be decided by it. Raises `TmuxError` where tmux cannot say."""
+        """What the session's screen shows, as text, broken lines whole; empty where there is no such
+        session. For people to read: nothing may be decided by it. Raises `TmuxError` where tmux cannot say.
+        """
         found = await self.panes(session)
         if not found:
             return []

@@ -31,7 +31,7 @@ from bridge.events import (
 from bridge.sessions import journal_sql
 from bridge.sessions.actor import Actor
 from bridge.sessions.journal_schema import migrate
-from bridge.sessions.records import LoadedSession, Op, TurnRecord
+from bridge.sessions.records import LoadedSession, Op, PrunedTurn, TurnRecord
 from bridge.sessions.registry import BackendKind, Registry
 from bridge.supervision import RestartBudget, Supervisor
 from tests.fakes.crash_ledger import NAME, Ledger, essence
@@ -148,6 +148,10 @@ class DiskJournal:
     def __init__(self, disk: Disk, life: Life) -> None:
         self._disk = disk
         self._life = life
+        self.problem: str | None = None
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Its file can always be written; single writes may fail (`Pace`)."""
 
     def write(self, ops: Sequence[Op]) -> asyncio.Future[None]:
         written = _Written()
@@ -161,7 +165,7 @@ class DiskJournal:
     async def turns(self, session: SessionName, before: TurnId | None, limit: int) -> tuple[Turn, ...]:
         return journal_sql.finished_turns(self._disk.db, session, before, limit)
 
-    async def by_key(self, session: SessionName, key: str) -> TurnRecord | None:
+    async def by_key(self, session: SessionName, key: str) -> TurnRecord | PrunedTurn | None:
         return journal_sql.turn_by_key(self._disk.db, session, key)
 
     async def closed_request(
