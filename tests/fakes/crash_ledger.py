@@ -78,9 +78,7 @@ class Ledger:
         self.finished[turn.id] = turn
         upstream = self._cli.upstream
         if any(t.status == "cancelled" and t.id in upstream.ran for t in self.finished.values()):
-            # Known, and no matter of crashes: where the disk is slower than a person, a prompt that went back
-            # into the queue behind theirs can be cancelled though it was just typed. What is said then is taken
-            # for the next one's.
+            # The race named in crash-safety.md: what is said now may be taken for the next prompt's.
             return
         said = upstream.spoken.get(turn.id, {})
         kept = {b.block: b.text if hasattr(b, "text") else b.tool for b in turn.blocks}

@@ -9,6 +9,7 @@ from bridge.events import RequestId, TurnId
 from bridge.sessions.backends.base import Answer, Checkpoint, Launch, Liveness, Sink
 from bridge.signals import (
     AnswerNeeded,
+    BlockDropped,
     LivenessLost,
     ProcessExited,
     PromptHeld,
@@ -17,6 +18,7 @@ from bridge.signals import (
     PromptsWelcome,
     PromptTyped,
     Signal,
+    TextArrived,
     TurnEnded,
     UpstreamActive,
 )
@@ -65,7 +67,10 @@ class TuiCli(Cli):
         del self.transcript[self.written :]
 
     def say(self, *signals: Signal, whole: bool = True) -> None:
-        self.append(Said(signals, whole))
+        if not all(isinstance(s, TextArrived | BlockDropped) for s in signals):
+            self.append(Said(signals, whole))
+        elif self.bridge is not None:
+            self.bridge.tell(*signals)  # previews are displayed, by hooks, and not written down
 
     def append(self, said: Said) -> None:
         self.transcript.append(said)

@@ -176,7 +176,7 @@ def settled(examples: int, steps: int) -> settings:
 
 
 TestHeadless, TestTui = Headless.TestCase, Tui.TestCase
-TestHeadless.settings = TestTui.settings = settled(40, 30)
+TestHeadless.settings = TestTui.settings = settled(30, 30)
 
 
 @pytest.mark.soak
