@@ -82,7 +82,9 @@ class Ledger:
             return
         said = upstream.spoken.get(turn.id, {})
         kept = {b.block: b.text if hasattr(b, "text") else b.tool for b in turn.blocks}
-        assert kept.items() <= said.items() or turn.source == "terminal", "it says what was not said"
+        # Claude may have gone on while it was being written down that the turn was broken off.
+        partial = all(said.get(number, "").startswith(text) for number, text in kept.items())
+        assert partial or turn.source == "terminal", "it says what was not said"
         headless = isinstance(self._cli, HeadlessCli)
         if turn.status == "completed" and turn.source == "client":
             assert kept == said, "something that was said is missing"
