@@ -29,7 +29,17 @@ CORE = tuple(
 MACHINERY = tuple(
     f"sessions.{name}"
     for name in (
-        *("actor", "hands", "registry", "journal", "journal_schema", "journal_sql", "adoption", "pool"),
+        *(
+            "actor",
+            "caretaker",
+            "hands",
+            "registry",
+            "journal",
+            "journal_schema",
+            "journal_sql",
+            "adoption",
+            "pool",
+        ),
         *("idle", "starts", "retention"),
     )
 )

@@ -12,17 +12,13 @@ anybody has heard of it. The next one begins from the journal, and from the proc
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from uuid import uuid4
 
-import structlog
-
 from bridge.clock import Clock
 from bridge.commands import (
-    AfterReboot,
     AnswerRequest,
     CancelTurn,
     Command,
@@ -33,13 +29,11 @@ from bridge.commands import (
     SubmitPrompt,
 )
 from bridge.errors import (
-    BackendError,
     BridgeError,
     InternalError,
     InvalidPayload,
     JournalError,
     RequestClosed,
-    TmuxError,
 )
 from bridge.events import (
     BlockDiscarded,
@@ -54,22 +48,21 @@ from bridge.events import (
     Turn,
     TurnId,
 )
-from bridge.sessions.adoption import Sidecar, Sidecars
-from bridge.sessions.backends.base import Backend, Batch, Checkpoint, Launch, Liveness
+from bridge.sessions.adoption import Sidecars
+from bridge.sessions.backends.base import Backend, Batch, Checkpoint
+from bridge.sessions.caretaker import Caretaker, Terms
 from bridge.sessions.core import Phase, SessionCore
 from bridge.sessions.effects import (
     BlockKept,
     Output,
     PlanRestart,
     SendAnswer,
-    SendPrompt,
     SendSettings,
     StartProcess,
     StopProcess,
     TurnAdvanced,
 )
-from bridge.sessions.hands import Hands, Outcome
-from bridge.sessions.idle import IdleWatch
+from bridge.sessions.hands import Outcome
 from bridge.sessions.journal import Journal
 from bridge.sessions.keeper import Keeper
 from bridge.sessions.records import (
@@ -77,17 +70,10 @@ from bridge.sessions.records import (
     PrunedTurn,
     SaveSession,
 )
-from bridge.sessions.starts import Starts
-from bridge.signals import LivenessLost, ProcessExited
 from bridge.supervision import RestartBudget
-
-log = structlog.get_logger(__name__)
 
 Done = Callable[[object], None]
 """Gets a reply's payload or a `BridgeError`, once, before the events of the command are published."""
-
-ADOPT_AGAIN_S = (0.5, 1.0, 2.0, 5.0)
-"""Between questions whether a process lives, while tmux cannot say; the last one repeats."""
 
 NOT_WRITTEN = "Nothing was done, and nothing will be: the bridge cannot write to its journal"
 DONE_UNWRITTEN = "Claude was told, and the bridge cannot write that down"
@@ -113,17 +99,6 @@ class Publisher(Protocol):
     def announce(self, at: float, event: SessionChanged | SessionDeleted) -> None:
         """To the lobby."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What holds for all sessions of a bridge."""
-
-    starts: Starts
-    room: Callable[[], None]
-    """Raises `TooManySessions` where no further session may have a process."""
-    idle_stop_s: float | None = None
-    after_reboot: AfterReboot = "resume"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,17 +144,22 @@ class Actor:
         self._journal = journal
         self._publisher = publisher
         self._clock = clock
-        self._budget = budget
         self._keeper = keeper
-        self._sidecars = sidecars
-        self._beside: Sidecar | None = None
-        """As it was ordered to be kept last."""
         self._mailbox: asyncio.Queue[_Call | _Change | _Notice | Batch] = asyncio.Queue()
         self._terms = terms
-        self._hands = Hands(backend, terms.starts)
-        self._idle: IdleWatch | None = None
-        if terms.idle_stop_s is not None:
-            self._idle = IdleWatch(terms.idle_stop_s, clock.monotonic, lambda: core.at_rest, self._attended)
+        self._care = Caretaker(
+            core,
+            backend,
+            keeper,
+            clock,
+            terms,
+            budget,
+            sidecars,
+            change=lambda make: self._mailbox.put_nowait(_Change(make)),
+            sink=self.take,
+            watched=lambda: publisher.watched,
+        )
+        self._hands = self._care.hands
         self._settled = asyncio.Event()
         self._onlookers = 0
         self._standing = False
@@ -188,8 +168,6 @@ class Actor:
         self.previews: dict[int, TurnId] = {}
         """Blocks whose text viewers were shown, and which no journal has yet."""
         self._ended = False
-        self._mourned = -1
-        """The generation for which a restart was last planned."""
         self._turns_cache: tuple[int, int, tuple[Turn, ...]] | None = None
 
     # --- what others may call -----------------------------------------------------------------------
@@ -229,7 +207,7 @@ class Actor:
             if not self.core.halted:
                 return []
             self._terms.room()
-            self._forgive()
+            self._care.forgive()
             return self.core.start(at)
 
         self._mailbox.put_nowait(_Change(again, done))
@@ -307,7 +285,7 @@ class Actor:
                 hands = group.create_task(self._hands.run(), name=f"hands:{self.name}")
                 attending = group.create_task(self._backend.attend(), name=f"attend:{self.name}")
                 if self.core.phase is Phase.UNKNOWN:
-                    group.create_task(self._adopt(), name=f"adopt:{self.name}")
+                    group.create_task(self._care.adopt(), name=f"adopt:{self.name}")
                 elif self.core.phase is Phase.STARTING:
                     # Made this very moment, and journaled: the first process is still to come.
                     await self._apply(self.core.start_process())
@@ -315,7 +293,7 @@ class Actor:
                     # Without a process: the bridge that wrote it down may have been killed before it ended
                     # the process, which would go on with a turn that is called interrupted.
                     self._hands.stop(self._then(None))
-                resting = group.create_task(self._rest(), name=f"rest:{self.name}")
+                resting = group.create_task(self._care.rest(), name=f"rest:{self.name}")
                 self._settled.set()
                 while self._deleted is None:
                     await self._handle(await self._mailbox.get())
@@ -415,7 +393,7 @@ class Actor:
             case RestartSession():
                 if self.core.halted:
                     self._terms.room()
-                self._forgive()
+                self._care.forgive()
                 await self._apply(self.core.restart(now), done=done, reply={})
             case StopSession():
                 await self._apply(self.core.stop(now), done=done, reply={})
@@ -477,13 +455,13 @@ class Actor:
         reply: object = None,
         unwritten: str = NOT_WRITTEN,
     ) -> None:
-        if out and self._idle is not None:
-            self._idle.used()
+        if out:
+            self._care.used()
         if any(isinstance(o, StartProcess) for o in out):
             self._new_generation()
         ops = self._keeper.operations(out, self.core.phase.value, checkpoint, self._clock.now())
         if ops:
-            self._keep_beside(out)
+            self._care.keep_beside(out)
             written = self._journal.write(ops)
             if done is None and all(map(_is_mark, out)):
                 written.add_done_callback(self._marked)
@@ -528,12 +506,9 @@ class Actor:
             case SessionChanged(session=session):
                 self._tell(session)
             case PlanRestart(why=why):
-                self._hands.started()
-                self._plan_restart(why)
+                self._care.plan_restart(why)
             case StartProcess(resume=resume):
-                core, self._beside = self.core, self._sidecar()
-                pressing = lambda: bool(core.queue or core.open)  # noqa: E731
-                self._hands.start(self._launch(resume), self._kept(self._beside), self._started(), pressing)
+                self._care.start(resume=resume)
             case StopProcess():
                 self._hands.stop(self._then(waiting))
             case SendAnswer():
@@ -544,7 +519,7 @@ class Actor:
                         self.previews.pop(o.block, None)
                     self._publisher.publish(now, o)
                 else:
-                    self._hands.do(o, self._effect_done(o))
+                    self._hands.do(o, self._care.sent(o))
 
     def _tell(self, session: Session | None = None) -> None:
         """The session, to those who look. That the journal cannot be written is the one thing that no journal
@@ -582,38 +557,6 @@ class Actor:
         """Named and on disk before the process is there: an adoption looks for this number."""
         self.core.facts.generation += 1
 
-    def _keep_beside(self, out: Sequence[Output]) -> None:
-        """Beside a process that runs, what a session without a record is taken up by is kept up to date."""
-        halted = self.core.phase in (Phase.STOPPED, Phase.FAILED) or self.core.facts.generation == 0
-        if self._sidecars is None or halted or any(isinstance(o, StartProcess) for o in out):
-            return
-        if self._sidecar() == self._beside:
-            return
-        self._beside = self._sidecar()
-        self._hands.keep(self._kept(self._beside))
-
-    def _kept(self, sidecar: Sidecar) -> Callable[[], Awaitable[None]]:
-        async def keep() -> None:
-            if self._sidecars is not None:
-                await asyncio.to_thread(self._sidecars.write, sidecar)
-
-        return keep
-
-    def _sidecar(self) -> Sidecar:
-        f = self.core.facts
-        settings = (f.model, f.permission_mode, f.created_at)
-        return Sidecar(f.name, f.backend, f.options, f.conversation, f.generation, *settings)
-
-    def _launch(self, resume: bool) -> Launch:
-        f = self.core.facts
-        return Launch(
-            name=f.name,
-            generation=f.generation,
-            conversation=f.conversation or "",
-            resume=resume,
-            options=f.options,
-        )
-
     # --- what becomes of effects ------------------------------------------------------------------------
 
     def _then(self, waiting: tuple[Done | None, object] | None) -> Callable[[Outcome], None]:
@@ -645,107 +588,6 @@ class Actor:
             self._mailbox.put_nowait(_Call(late, None, done))
 
         return sent
-
-    def _started(self) -> Callable[[Outcome], None]:
-        generation = self.core.facts.generation
-
-        def started(result: Outcome) -> None:
-            self.core.facts.attach = self._backend.attach
-            if result is not None:
-                self._lost(ProcessExited(None, str(result)), generation)
-
-        return started
-
-    def _effect_done(self, effect: object) -> Callable[[Outcome], None]:
-        """The common ending of effects nobody waits for. What was overtaken by the next process's start says
-        nothing about that process."""
-        generation = self.core.facts.generation
-
-        def done(result: Outcome) -> None:
-            if not isinstance(effect, SendPrompt):
-                return
-            turn = effect.turn
-            if result is None:
-                self._mailbox.put_nowait(_Change(lambda _: self.core.prompt_sent(turn)))
-            else:
-                why = f"the prompt could not be handed over: {result}"
-                self._lost(ProcessExited(None, why), generation)
-
-        return done
-
-    def _lost(self, signal: ProcessExited | LivenessLost, generation: int) -> None:
-        self._mailbox.put_nowait(Batch(generation, (signal,)))
-
-    def _forgive(self) -> None:
-        """Somebody starts it by hand, so presumably the cause is mended: the whole budget is there again."""
-        self._budget = replace(self._budget, spent=())
-
-    def _plan_restart(self, why: str) -> None:
-        generation = self.core.facts.generation
-        if generation == self._mourned:
-            return  # its death was noticed before, in another way
-        self._mourned = generation
-        self._budget, allowed = self._budget.spend(self._clock.monotonic())
-        if not allowed:
-            log.error("gave up restarting", session=self.name, why=why)
-            self._mailbox.put_nowait(_Change(lambda at: self.core.give_up(why, at)))
-            return
-        log.warning("planned a restart", session=self.name, why=why, after_s=self._budget.delay())
-
-        def due(at: float) -> list[Output]:
-            return self.core.restart_due(at) if self.core.facts.generation == generation else []
-
-        asyncio.get_running_loop().call_later(self._budget.delay(), self._mailbox.put_nowait, _Change(due))
-
-    # --- the bridge came back ---------------------------------------------------------------------------
-
-    async def _adopt(self) -> None:
-        """Find out what became of the process, asking until there is an answer."""
-        facts = self.core.facts
-        generation = facts.generation
-        launch = self._launch(resume=True)
-
-        def overtaken() -> bool:
-            """Somebody restarted or stopped it meanwhile."""
-            return facts.generation != generation or self.core.halted
-
-        for attempt in itertools.count():
-            if overtaken():
-                return
-            liveness = await self._hands.adopt(launch, self._keeper.checkpoint)
-            if overtaken():
-                return
-            if liveness is Liveness.ALIVE:
-                facts.attach = self._backend.attach
-                log.info("adopted", session=self.name, pid=self._backend.pid)
-                return
-            if liveness is Liveness.GONE:
-                self._mailbox.put_nowait(_Change(lambda at: self._found_gone(generation, at)))
-                return
-            self._lost(LivenessLost("tmux cannot say whether the process lives"), generation)
-            await asyncio.sleep(ADOPT_AGAIN_S[min(attempt, len(ADOPT_AGAIN_S) - 1)])
-
-    def _found_gone(self, generation: int, at: float) -> list[Output]:
-        if self.core.facts.generation != generation:
-            return []
-        why = "it ended while no bridge was running"
-        return self.core.found_gone(why, self._terms.after_reboot, at)
-
-    # --- nobody uses it ---------------------------------------------------------------------------------
-
-    async def _rest(self) -> None:
-        """Where that is asked for, end the process of a session that is not used, until it is."""
-        idle = self._idle
-        while idle is not None:
-            await idle.until_idle()
-            self._mailbox.put_nowait(_Change(lambda at: self.core.park(idle.after_s, at)))
-
-    async def _attended(self) -> bool:
-        """Somebody looks at the terminal; also where that cannot be said."""
-        try:
-            return self._publisher.watched or await self._backend.attended()
-        except (BackendError, TmuxError, OSError):
-            return True
 
     # --- reading ------------------------------------------------------------------------------------------
 

@@ -29,9 +29,10 @@ from bridge.errors import (
     TooManySessions,
 )
 from bridge.events import BlockDiscarded, Evidence, Session, SessionDeleted, SessionName, Turn, TurnId
-from bridge.sessions.actor import NOT_WRITTEN, Actor, Done, Publisher, Terms
+from bridge.sessions.actor import NOT_WRITTEN, Actor, Done, Publisher
 from bridge.sessions.adoption import LOST, Adopting, Sidecars, Stray, as_loaded
 from bridge.sessions.backends.base import Backend, Launch, Recall, Sink
+from bridge.sessions.caretaker import Terms
 from bridge.sessions.core import Phase, SessionCore
 from bridge.sessions.facts import Facts, Limits, PromptRules
 from bridge.sessions.journal import Journal
