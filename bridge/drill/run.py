@@ -39,7 +39,6 @@ HASTE = 0.25
 BEGINNING_S = 1.5
 """In haste it comes within so long: a bridge that starts does not answer yet, a process is not ready."""
 LOOK_AGAIN_S = 0.005
-RECOVERY_S = 90.0
 
 NEVER_GIVE_UP = {
     "CLAUDE_BRIDGE_SESSIONS__RESTART_LIMIT": "1000",
@@ -57,6 +56,8 @@ class Plan:
     backends: tuple[str, ...] = ("headless", "tmux")
     faults: tuple[Fault, ...] = FAULTS
     """What a round may do; each is as likely as it stands here often."""
+    patience_s: float = 90.0
+    """For a turn to end, and for everybody to recover from a fault. What takes longer is lost."""
 
 
 @dataclass
@@ -167,7 +168,7 @@ class Drill:
                 await p.watcher.until(
                     lambda w=p.watcher: _recovered(fault, w, before),  # type: ignore[misc]
                     f"recovery from the loss of {fault}",
-                    RECOVERY_S,
+                    self._plan.patience_s,
                 )
         self.figures.recovered_s.setdefault(fault, []).append(time.monotonic() - begun)
 
@@ -197,7 +198,7 @@ class Drill:
 
     async def _next_process(self, victim: Patient) -> int:
         """Its process, as soon as there is one that was not killed yet."""
-        deadline = time.monotonic() + RECOVERY_S
+        deadline = time.monotonic() + self._plan.patience_s
         while time.monotonic() < deadline:
             pid = await asyncio.to_thread(self._stage.living_pid, victim.watcher.name)
             if pid is not None and pid != victim.killed:
@@ -213,7 +214,7 @@ class Drill:
             await p.watcher.until(lambda w=p.watcher: _alive(w), "a process", START_S)  # type: ignore[misc]
             for prompt in (prompt for made in p.clients for prompt in made):
                 if prompt.turn is not None:
-                    await p.watcher.finished(prompt.turn)
+                    await p.watcher.finished(prompt.turn, self._plan.patience_s)
             await p.watcher.until(lambda w=p.watcher: w.session["state"] == "idle", "rest")  # type: ignore[misc]
 
     async def _account(self) -> None:

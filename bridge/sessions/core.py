@@ -364,7 +364,9 @@ class SessionCore:
             case TextArrived() | BlockDropped() | BlockSettled() | ToolCalled() | ToolAnswered():
                 return self._content(signal, at)
             case PromptSeen(turn=turn):
-                if self.open is None or self.open.id != turn or self.open.active:
+                if self.open is None:
+                    return self._taken_up(turn, at)
+                if self.open.id != turn or self.open.active:
                     return []
                 return self._turn_to("seen")
             case PromptHeld(turn=turn, why=why):
@@ -539,6 +541,16 @@ class SessionCore:
         if self.phase is Phase.BUSY:
             out += self._to(Phase.IDLE, "held", at)
         return out
+
+    def _taken_up(self, turn: TurnId, at: float) -> list[Output]:
+        """It was on its way when it was put back, and Claude has it all the same."""
+        queued = next((t for t in self.queue if t.id == turn), None)
+        if queued is None or self.halted:
+            return []
+        self.queue.remove(queued)
+        self._held = False
+        begun = replace(queued, status="running", started_at=at, reason=None)
+        return [*self._begin(begun, "prompt", at), *self._turn_to("seen")]
 
     def _lose(self, turn: TurnId, why: str, at: float) -> list[Output]:
         if self.open is None or self.open.id != turn:

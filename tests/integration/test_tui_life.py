@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from bridge.commands import AnswerRequest, RestartSession, StopSession
-from bridge.events import DeltaAdded, RequestOpened, ToolBlock, TurnFinished
+from bridge.commands import AnswerRequest, ConfigureSession, RestartSession, StopSession
+from bridge.events import DeltaAdded, RequestOpened, ToolBlock, TurnFinished, TurnQueued
 from bridge.sessions.backends import typist
 from bridge.sessions.backends.editor import Editor
 from bridge.sessions.backends.tui_link import TuiLink
@@ -421,6 +421,26 @@ async def test_stopped_and_started_the_conversation_goes_on(rig: TuiRig) -> None
         assert rig.typed("before Please") == 1
         assert rig.session.conversation == conversation
         assert len(await rig.turns()) == 2
+
+
+async def test_a_prompt_right_behind_a_change_waits_for_the_new_process(
+    tmp_path: Path, simulator: RunningSimulator, claude_path: Path
+) -> None:
+    """A TUI is told of a change by a start of its own, and takes no keys before that is over."""
+    slow, script = tmp_path / "slow", tmp_path / "claude"
+    script.write_text(f'#!/bin/sh\nif [ -e {slow} ]; then sleep 1; fi\nexec {claude_path} "$@"\n')
+    script.chmod(0o755)
+    rig = TuiRig(tmp_path / "rig", simulator, script)
+    try:
+        async with rig.bridge():
+            await rig.start()
+            slow.touch()
+            await rig.call(ConfigureSession(permission_mode="acceptEdits"))
+            await works(rig)
+            assert [e.reason for e in rig.all(TurnQueued)] == [None]
+            assert [t.source for t in await rig.turns()] == ["client"]
+    finally:
+        await rig.close()
 
 
 async def test_a_cli_that_does_not_start_says_why(rig: TuiRig, tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ class Client {
     const channel = this.socket.channel(topic, params)
     const heard = (event, what) => say({socket: this.name, channel: key, event, payload: what ?? null})
     channel.onMessage = (event, what) => {
-      if (event.startsWith("phx_") || event.startsWith("chan_reply_")) return what
+      // A push that was never answered ends without an event.
+      if (event === null || event.startsWith("phx_") || event.startsWith("chan_reply_")) return what
       if (what instanceof ArrayBuffer) {
         heard(event, {base64: Buffer.from(what).toString("base64")})
         return what

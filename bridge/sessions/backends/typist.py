@@ -29,6 +29,8 @@ from bridge.signals import PromptHeld, PromptLost, PromptSeen, PromptsWelcome, T
 
 log = structlog.get_logger(__name__)
 
+START_S = 30.0
+"""A start takes 1 s, or 3 on a busy machine. After this it is tried all the same."""
 ENTER_AFTER_S = 0.1
 """Between the shim's end and Enter: at once, every second Enter was lost (claude-cli.md §5)."""
 ACK_S = 1.0
@@ -134,6 +136,9 @@ class Typist:
             text, command = as_typed(prompt), False
         except PromptRejected:
             text, command = as_command(prompt), True
+        # One that was just started, as `configure` does, takes no key yet.
+        if not await link.until(lambda: link.ready, START_S) and link.gone.done():
+            raise BackendError("the process is gone")
         record = self._entered.pending()
         if record is not None and record.get("turn") == turn:
             await self._resolve(turn, text, record)

@@ -445,6 +445,30 @@ def test_a_prompt_that_the_model_answers_is_not_held_up() -> None:
     assert core.observe(PromptHeld(TurnId("t1"), "a draft"), 4.0) == []
 
 
+def test_a_held_prompt_that_claude_took_up_all_the_same_is_running() -> None:
+    """It had been handed over a second time before it was put back: what follows is its answer."""
+    core = ready()
+    submit(core, "t1")
+    submit(core, "t2")
+    core.observe(PromptHeld(TurnId("t1"), "no editor"), 3.0)
+    out = core.observe(PromptSeen(TurnId("t1")), 4.0)
+    assert [t.turn for t in of(TurnStarted, out)] == ["t1"]
+    assert of(SendPrompt, out) == []
+    assert core.observe(PromptsWelcome(), 5.0) == []
+    core.observe(TextArrived(0, "text", "so", "m"), 5.0)
+    out = core.observe(ENDED, 6.0)
+    assert [f.turn for f in of(TurnFinished, out)] == ["t1"]
+    assert of(SendPrompt, out) == [SendPrompt(TurnId("t2"), "hi")]
+
+
+def test_a_prompt_that_nobody_waits_for_any_more_is_not_taken_up() -> None:
+    core = ready()
+    submit(core, "t1")
+    core.observe(PromptHeld(TurnId("t1"), "no editor"), 3.0)
+    core.cancel("t1", 4.0)
+    assert core.observe(PromptSeen(TurnId("t1")), 5.0) == []
+
+
 def test_a_held_prompt_can_be_cancelled() -> None:
     core = ready()
     submit(core, "t1")
