@@ -47,7 +47,7 @@ def test_a_short_drill_loses_nothing(seed: list[str], tmp_path: Path, claude_pat
 
 async def test_a_drill_sees_what_is_lost(tmp_path: Path, claude_path: Path) -> None:
     """A turn that had been told vanishes from the journal: clients notice, and the account does."""
-    plan = Plan(seed=1, rounds=2, sessions=1, backends=("headless",), faults=("bridge",), patience_s=15)
+    plan = Plan(seed=1, rounds=2, sessions=1, backends=("headless",), faults=("bridge",), patience_s=8)
     env = {"CLAUDE_BRIDGE_CLAUDE__PATH": str(claude_path)}
     async with prepared(plan, tmp_path, env) as (drill, stage):
 
