@@ -249,13 +249,13 @@ class JsChannel:
         return self.until(find, f"{event} no. {count} with {fields}")
 
     def wait_session(self, **fields: Any) -> Json:
-        """The session as told by the first change in which it is so."""
+        """The session as told by the first join or change in which it is so."""
 
         def find() -> Json | None:
-            told = [h.payload["session"] for h in list(self.heard) if h.event == "session_changed"]
-            return next((s for s in told if _has(s, fields)), None)
+            heard = [h for h in list(self.heard) if h.event in ("join_ok", "session_changed")]
+            return next((h.payload["session"] for h in heard if _has(h.payload["session"], fields)), None)
 
-        return self.until(find, f"session_changed with {fields}")
+        return self.until(find, f"a session with {fields}")
 
     def until(self, find: Callable[[], T | None], what: str) -> T:
         return self.socket.client.wait(
