@@ -70,9 +70,10 @@ class OpenRequests:
         return self._closed(request, outcome, by)
 
     def withdraw_call(self, call: str) -> list[RequestAnswered]:
-        """A tool call that has its result is not waiting for anybody any more."""
+        """A tool call that has its result is not waiting for anybody any more. An answer that was on its way
+        has arrived: that can be known before it is known to be sent."""
         moot = [r.id for r in self if r.call == call]
-        return [closed for request in moot for closed in self.withdraw(request)]
+        return [c for r in moot for c in (self.answered(r) if r in self._answering else self.withdraw(r))]
 
     def withdraw_all(self) -> list[RequestAnswered]:
         return [closed for request in list(self._open) for closed in self.withdraw(request)]

@@ -63,8 +63,8 @@ ASK_S = 2.0
 """The permission hook looks for the bridge twice a second."""
 LOOK_S = 1.0
 """Between two questions whether it is time to look into the input box."""
-LATE_WORDS = 10
-"""Looks at the screen of a process that has ended, 0.2 s in all, for one that shows nothing."""
+LATE_WORDS = 75
+"""Looks at the screen of a process that has ended, 1.5 s in all, for one that shows nothing."""
 SCREEN_LINES = 8
 """Of what the screen showed last: enough to see why a process ended. For people alone."""
 BEGIN = "begin"

@@ -360,6 +360,17 @@ def test_an_answer_that_could_not_be_sent_leaves_the_request_open() -> None:
     assert core.answer(AnswerRequest(request="r1", decision="allow"), "bob")
 
 
+def test_a_result_that_comes_before_word_that_the_answer_was_sent_is_the_answers() -> None:
+    """Claude may be quicker than the hand that wrote to it."""
+    core = ready()
+    submit(core, "t1")
+    core.observe(AnswerNeeded(RequestId("r1"), "permission", "Bash", {}, call="call"), 3.0)
+    core.answer(AnswerRequest(request="r1", decision="deny"), "ann")
+    out = core.observe(ToolAnswered("call", "no", True), 4.0)
+    assert of(RequestAnswered, out) == [RequestAnswered(RequestId("r1"), "denied", "ann")]
+    assert of(RequestAnswered, core.answered(RequestId("r1"), 5.0)) == []
+
+
 def test_an_answer_names_suggestions_by_number() -> None:
     """What the CLI offered goes back to it; a number it did not offer is refused."""
     core = ready()
