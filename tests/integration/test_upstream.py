@@ -46,9 +46,12 @@ async def test_one_that_ends_at_once_leaves_its_last_words_to_be_looked_at(
     (pane,) = await tmux.panes(SESSION)
     assert pane.dead
     command = ["tmux", "-L", tmux.socket, "capture-pane", "-p", "-S", "-", "-t", SESSION]
+
+    def shown() -> str:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
     async with asyncio.timeout(20):
-        # tmux may know that it has ended before it has read what it wrote.
-        while "a module is missing" not in subprocess.run(command, capture_output=True, text=True).stdout:
+        while "a module is missing" not in shown():  # noqa: ASYNC110  (nothing tells when tmux has read it)
             await asyncio.sleep(0.05)
 
 
