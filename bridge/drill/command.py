@@ -40,8 +40,12 @@ def run(
     find_tmux(Config(), os.environ)
     screen.err.print(f"Seed {plan.seed}; repeat the plan with --seed {plan.seed}.", highlight=False)
     folder = Path(tempfile.mkdtemp(prefix="claude-bridge-drill-"))
-    with progress(plan, screen.err) as tell:
-        figures = asyncio.run(_drilled(plan, folder, env, tell))
+    try:
+        with progress(plan, screen.err) as tell:
+            figures = asyncio.run(_drilled(plan, folder, env, tell))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # nobody was told of it
+        raise
     if as_json:
         screen.json(result(plan, figures))
     else:
