@@ -27,7 +27,6 @@ class Asker:
 
     def __init__(self, address: Address, writer: Writer, watcher: Watcher, depth: int = 3) -> None:
         self.writer = writer
-        self.duplicates = 0
         self._address = address
         self._watcher = watcher
         self._depth = depth
@@ -87,7 +86,6 @@ class Caller:
 
     address: Address
     writer: Writer
-    calls: int = 0
 
     async def run(self, enough: asyncio.Event) -> None:
         while not enough.is_set():
@@ -112,4 +110,3 @@ class Caller:
                 await asyncio.sleep(AGAIN_S)
         if end["status"] == "completed" and end["text"] != prompt.answer:
             raise Broken("wrong", f"{prompt.key} was told as {end}")
-        self.calls += 1

@@ -163,8 +163,7 @@ class Drill:
             await asyncio.sleep(self._chance.uniform(0, BEGINNING_S))
             return
         for p in self.patients:
-            hit = fault in ("bridge", "clients", "tmux") or p is victim
-            if hit:
+            if fault != "cli" or p is victim:
                 await p.watcher.until(
                     lambda w=p.watcher: _recovered(fault, w, before),  # type: ignore[misc]
                     f"recovery from the loss of {fault}",
