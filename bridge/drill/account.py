@@ -81,7 +81,7 @@ class Seen:
 
 def judge(seen: Seen, turns: Sequence[Json], figures: Figures) -> None:
     """`turns` is the whole history, oldest first; problems and counts go to `figures`."""
-    prompts = {p.turn: p for made in seen.clients for p in made}
+    prompts = {p.turn: p for made in seen.clients for p in made if p.turn is not None}
     _judge_history(seen, turns, prompts, figures.broken.append)
     for turn in turns:
         prompt = prompts.get(turn["id"])
@@ -92,7 +92,7 @@ def judge(seen: Seen, turns: Sequence[Json], figures: Figures) -> None:
 
 
 def _judge_history(
-    seen: Seen, turns: Sequence[Json], prompts: Mapping[str | None, Prompt], complain: Complain
+    seen: Seen, turns: Sequence[Json], prompts: Mapping[str, Prompt], complain: Complain
 ) -> None:
     ids = [t["id"] for t in turns]
     for turn, times in Counter(ids).items():

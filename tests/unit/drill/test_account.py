@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from bridge.cli import DrillFault
 from bridge.drill.account import Figures, Seen, judge
 from bridge.drill.prompts import Prompt
-from bridge.drill.run import Plan
+from bridge.drill.run import FAULTS, Plan
 from bridge.drill.show import result
 
 Json = dict[str, Any]
@@ -100,6 +101,16 @@ def test_each_client_has_its_own_order() -> None:
     assert judged(two, *mixed).broken == []
     one = seen(prompt(1), prompt(2), prompt(3))
     assert kinds(judged(one, *mixed)) == ["out of order"]
+
+
+def test_a_prompt_that_was_never_accepted_is_not_lost() -> None:
+    """Its client goes on until it is; nothing was promised before."""
+    figures = judged(seen(prompt(1), replace(prompt(2), turn=None)), turn(1))
+    assert (figures.broken, figures.accepted) == ([], 1)
+
+
+def test_the_command_offers_the_faults_that_there_are() -> None:
+    assert tuple(f.value for f in DrillFault) == FAULTS
 
 
 def test_a_script_is_told_what_was_broken() -> None:
