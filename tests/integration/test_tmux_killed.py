@@ -44,7 +44,8 @@ def test_no_connection_of_a_killed_bridge_is_left_however_busy_the_pane() -> Non
         held = {os.pidfd_open(server): server, os.pidfd_open(client): client}
         bridge.kill()
     try:
-        subprocess.run(["tmux", "-L", socket, "kill-server"], check=True, capture_output=True, timeout=60)
+        # Its exit status says nothing: 1 where the server was gone before it had told its client of success.
+        subprocess.run(["tmux", "-L", socket, "kill-server"], check=False, capture_output=True, timeout=60)
         left = dict(held)
         while left:
             ready, _, _ = select.select([*left], [], [], END_S)
