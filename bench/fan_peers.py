@@ -123,7 +123,7 @@ def bare(batched: bool) -> tuple[web.AppRunner, Send]:
         frames = []
         for _ in range(count):
             seq += 1
-            frames.append(encode_event_v2(TOPIC, seq, seq, 1_760_000_000.125, delta()))
+            frames.append(encode_event_v2(TOPIC, Epoch("bench"), seq, seq, 1_760_000_000.125, delta()))
         data = b"".join(frames)
         for transport in clients.values():
             transport.write(data)

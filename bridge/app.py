@@ -44,6 +44,7 @@ from bridge.errors import JournalError, SetupError, SupervisorFailed
 from bridge.events import Epoch, Event, SessionChanged, SessionDeleted, SessionName
 from bridge.hub import Hub, Topic
 from bridge.log import set_up
+from bridge.presence import Presence
 from bridge.screens import Screens
 from bridge.service import LOBBY, Service
 from bridge.sessions.adoption import Adopting, Sidecars, Stray
@@ -234,7 +235,9 @@ class Bridge:
 
     async def _build(self, journal: Journal, tmux: Tmux, claude: ClaudeConfig, token: str) -> web.Application:
         config = self.config
-        hub = Hub(ENCODERS, config.hub, asyncio.get_running_loop().call_soon, Epoch(secrets.token_hex(6)))
+        loop = asyncio.get_running_loop()
+        hub = Hub(ENCODERS, config.hub, loop.call_soon, Epoch(secrets.token_hex(6)))
+        presence = Presence(hub, self._clock, loop.call_later)
         lobby = hub.topic(LOBBY, numbered=False)
         sessions = Supervisor("sessions", budget=SESSIONS_BUDGET, clock=self._clock)
         watching = Supervisor("screens", budget=SESSIONS_BUDGET, clock=self._clock)
@@ -252,6 +255,7 @@ class Bridge:
 
         def forget(name: SessionName) -> None:
             hub.drop(f"session:{name}")
+            presence.drop(f"session:{name}")
             screens.drop(name)
 
         registry = Registry(
@@ -277,6 +281,7 @@ class Bridge:
             hub,
             Authenticator([(token, Principal("local", ADMIN))]),
             screens,
+            presence,
             node=self.node,
             snapshot_bytes=config.sessions.snapshot_bytes,
             tree=self._root.tree,

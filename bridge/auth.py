@@ -5,9 +5,10 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import count
 from pathlib import Path
 
 from bridge.errors import Forbidden, SetupError, Unauthorized
@@ -36,6 +37,32 @@ class Principal:
             raise Forbidden(scope)
         if session is not None and not self.may_see(session):
             raise Forbidden(scope, f"This token does not cover the session {session!r}.")
+
+
+class Connections:
+    """Who is connected by which token, so that a token that no longer counts ends what it opened."""
+
+    def __init__(self) -> None:
+        self._ends: dict[Principal, dict[int, Callable[[], None]]] = {}
+        self._numbers = count()
+
+    def opened(self, who: Principal, end: Callable[[], None]) -> Callable[[], None]:
+        """`end` is called once, when the token is taken back. Call what is returned when the client has gone."""
+        number = next(self._numbers)
+        self._ends.setdefault(who, {})[number] = end
+
+        def closed() -> None:
+            ends = self._ends.get(who, {})
+            ends.pop(number, None)
+            if not ends:
+                self._ends.pop(who, None)
+
+        return closed
+
+    def end(self, who: Principal) -> None:
+        """The token of `who` was taken back, or ran out."""
+        for end in self._ends.pop(who, {}).values():
+            end()
 
 
 class Authenticator:

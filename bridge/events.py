@@ -273,6 +273,25 @@ class SessionDeleted:
     event: ClassVar[str] = "session_deleted"
 
 
+@dataclass(frozen=True, slots=True)
+class Attendant:
+    """One connection that has joined a session: `key` is the token's name, `ref` is unique."""
+
+    key: str
+    ref: str
+    transport: str
+    joined_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceChanged:
+    """Who came and who left; told beside the session's numbered events, never among them."""
+
+    joins: tuple[Attendant, ...]
+    leaves: tuple[Attendant, ...]
+    event: ClassVar[str] = "presence_diff"
+
+
 Event = (
     TurnQueued
     | TurnStarted
@@ -287,6 +306,7 @@ Event = (
     | TurnFinished
     | SessionChanged
     | SessionDeleted
+    | PresenceChanged
 )
 
 

@@ -17,10 +17,10 @@ from typing import Any, Protocol
 
 from bridge.events import BlockKind, DeltaAdded, Epoch, Event, Seq, TurnId
 
-Encoder = Callable[[str, int, int, float, Event], bytes]
-"""(topic, first_seq, seq, at, event) -> one complete unit of a wire format, a whole WebSocket frame
-for instance. `first_seq < seq` only for merged deltas; both are 0 where a topic has no numbers.
-It must never raise: every subscriber of the topic depends on it."""
+Encoder = Callable[[str, Epoch, int, int, float, Event], bytes]
+"""(topic, epoch, first_seq, seq, at, event) -> one complete unit of a wire format, a whole WebSocket frame
+for instance: units are joined by nothing. `first_seq < seq` only for merged deltas; both are 0 where a topic
+has no numbers. It must never raise: every subscriber of the topic depends on it."""
 
 MERGE_CHARS = 64 * 1024
 """Merged deltas stop growing here, so that a client that catches up still sees its text in steps."""
@@ -129,21 +129,23 @@ class Hub:
         self._topics: dict[str, Topic] = {}
         self._dirty: list[Topic] = []
 
-    def topic(self, name: str, *, numbered: bool = True) -> Topic:
-        """The topic of this name, begun on first use."""
-        topic = self._topics.get(name)
+    def topic(self, name: str, *, numbered: bool = True, aside: str = "") -> Topic:
+        """The topic of this name, begun on first use. What is told `aside` of one (who watches it) goes out
+        under its name, and has neither its numbers nor its ring."""
+        key = f"{aside} {name}" if aside else name
+        topic = self._topics.get(key)
         if topic is None:
             # A topic that comes after a deletion may be a namesake: its numbers begin anew, so it
             # must not share an epoch with what was deleted.
             epoch = Epoch(f"{self._epoch}.{self._drops}") if self._drops else self._epoch
-            topic = self._topics[name] = Topic(self, name, numbered, epoch)
+            topic = self._topics[key] = Topic(self, name, numbered, epoch)
         return topic
 
-    def drop(self, name: str) -> None:
+    def drop(self, name: str, *, aside: str = "") -> None:
         """Forget a topic. Its subscribers still get what was published, then see it `ended`."""
-        topic = self._topics.pop(name, None)
+        topic = self._topics.pop(f"{aside} {name}" if aside else name, None)
         if topic is not None:
-            self._drops += 1
+            self._drops += topic.numbered
             topic._drop()
 
     def _touch(self, topic: Topic) -> None:
@@ -295,7 +297,7 @@ class Topic:
         pos, at, event, _ = entry
         seq = pos if self.numbered else 0
         said = DeltaAdded(*event) if isinstance(event, tuple) else event
-        return self._hub._encoders[fmt](self.name, seq, seq, at, said)
+        return self._hub._encoders[fmt](self.name, self.epoch, seq, seq, at, said)
 
     def _encode_run(self, fmt: int, run: _Run) -> bytes:
         first, last = run.first, run.last
@@ -305,7 +307,7 @@ class Topic:
         event = first[2]
         assert type(event) is tuple, "only deltas are merged"
         merged = replace(DeltaAdded(*event), text="".join(run.texts))
-        return self._hub._encoders[fmt](self.name, first[0], last[0], last[1], merged)
+        return self._hub._encoders[fmt](self.name, self.epoch, first[0], last[0], last[1], merged)
 
     def _chunk(self, cursor: int, fmt: int) -> bytes:
         """Everything after the cursor as it stands, made once for all who stand there."""

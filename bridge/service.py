@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge import __version__
-from bridge.auth import Authenticator, Principal
+from bridge.auth import Authenticator, Connections, Principal
 from bridge.commands import (
     AnswerRequest,
     CancelTurn,
@@ -27,6 +27,7 @@ from bridge.commands import (
 from bridge.errors import BridgeError, Forbidden, InvalidPayload
 from bridge.events import AnyBlock, Epoch, Seq, Session, Snapshot, ToolBlock, Turn, TurnId
 from bridge.hub import Hub, Subscriber, Subscription
+from bridge.presence import Attendance, Presence
 from bridge.screens import Screens, Viewer
 from bridge.sessions.actor import Actor
 from bridge.sessions.picture import Picture
@@ -47,13 +48,15 @@ _NEEDS: dict[type[Command], str] = {
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """The answer of a join. Events after `seq` (or after the given cursor) come by the subscription."""
+    """The answer of a join. Events after `seq` (or after the given cursor) come by the subscription; who else
+    is there, by the attendance."""
 
     snapshot: Snapshot
     epoch: Epoch
     seq: Seq
     recovered: bool
     subscription: Subscription
+    attendance: Attendance
 
 
 class Service:
@@ -67,6 +70,7 @@ class Service:
         hub: Hub,
         authenticator: Authenticator,
         screens: Screens,
+        presence: Presence,
         *,
         node: str,
         snapshot_bytes: int,
@@ -77,6 +81,8 @@ class Service:
         self._hub = hub
         self._authenticator = authenticator
         self._screens = screens
+        self._presence = presence
+        self._connections = Connections()
         self._snapshot_bytes = snapshot_bytes
         self._tree = tree
         self._ready = ready
@@ -89,6 +95,10 @@ class Service:
 
     def authenticate(self, token: str | None) -> Principal:
         return self._authenticator.authenticate(token)
+
+    def connected(self, who: Principal, end: Callable[[], None]) -> Callable[[], None]:
+        """To be told by every connection that outlives one request; see `Connections.opened`."""
+        return self._connections.opened(who, end)
 
     # --- the lobby ------------------------------------------------------------------------------------
 
@@ -128,7 +138,9 @@ class Service:
 
     # --- one session ------------------------------------------------------------------------------------
 
-    async def join(self, who: Principal, name: str, command: JoinSession, subscriber: Subscriber) -> Joined:
+    async def join(
+        self, who: Principal, name: str, command: JoinSession, subscriber: Subscriber, transport: str
+    ) -> Joined:
         """Snapshot and subscription belong together: between them and the return nothing is awaited, so a
         caller that writes the reply before it awaits anything has told all before the first event."""
         who.require("watch", name)
@@ -137,7 +149,8 @@ class Service:
         topic = self._hub.topic(f"session:{name}")
         after = (Epoch(command.after.epoch), Seq(command.after.seq)) if command.after else None
         subscription, recovered = topic.subscribe(subscriber, after)
-        return Joined(self._fitting(snapshot), topic.epoch, topic.seq, recovered, subscription)
+        attendance = self._presence.enter(topic.name, who.name, transport, subscriber)
+        return Joined(self._fitting(snapshot), topic.epoch, topic.seq, recovered, subscription, attendance)
 
     def call(self, who: Principal, name: str, command: Command, done: Callable[[object], None]) -> None:
         """`done` gets the reply or a `BridgeError`, exactly once, before the command's events."""

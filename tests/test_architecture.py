@@ -106,13 +106,14 @@ TABLE = (
     Row(("supervision",), VOCABULARY, SOCKETS | TMUX | CHILDREN),
     Row(("auth",), VOCABULARY, SOCKETS | TMUX | CHILDREN),
     Row(("hub",), ("errors", "events", "log"), SOCKETS | LOOP | TMUX | CHILDREN),
+    Row(("presence",), ("clock", "events", "hub"), SOCKETS | LOOP | TMUX | CHILDREN | CLOCK),
     # The application and what speaks to it.
     Row(
         ("service",),
         (
             *VOCABULARY,
             *("sessions.registry", "sessions.actor", "sessions.pool", "hub", "auth", "supervision"),
-            *("screens", "sessions.picture"),
+            *("presence", "screens", "sessions.picture"),
         ),
         SOCKETS | TMUX | CHILDREN,
     ),

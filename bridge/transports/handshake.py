@@ -1,6 +1,6 @@
-"""What is read from an upgrade request before there is a socket: parameters, origin, sub-protocols.
+"""What is read from a request before there is a client: parameters, origin, sub-protocols.
 
-Pure, and shared by the Phoenix transports; the semantics are Phoenix's own.
+Shared by the transports; the semantics are Phoenix's own.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ import binascii
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
+
+from aiohttp import web
+
+from bridge.config import ServerConfig
 
 TOKEN_PREFIX = "base64url.bearer.phx."  # noqa: S105 - what phoenix.js puts before an authToken
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
@@ -65,6 +69,15 @@ class Address:
 
     hosts: frozenset[str]
     port: int
+
+
+def own_address(request: web.BaseRequest, server: ServerConfig) -> Address:
+    """Where this listener is reached by its own pages; taken from the socket, not from the request."""
+    name = request.transport.get_extra_info("sockname") if request.transport else None
+    hosts = {server.host, "localhost", "127.0.0.1", "::1"}
+    if not isinstance(name, tuple):
+        return Address(frozenset(hosts), server.port)
+    return Address(frozenset({*hosts, str(name[0])}), int(name[1]))
 
 
 def origin_allowed(origin: str | None, allowed: Sequence[str], own: Address) -> bool:

@@ -2,7 +2,7 @@
 
 Takes decoded messages one at a time and answers through the outbox; the same for every Phoenix
 transport. Joins hold the socket up until they are answered; otherwise one channel handles its
-messages strictly in order and delays no other. What a topic means is the service's business.
+messages strictly in order and delays no other. What a topic means is `topics`' business.
 """
 
 from __future__ import annotations
@@ -10,26 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import structlog
 
-from bridge.auth import Principal
-from bridge.clock import Clock
-from bridge.commands import (
-    Command,
-    ListSessions,
-    NameSession,
-    ReadHistory,
-    ResizeTerminal,
-    StartSession,
-    TypeIntoTerminal,
-)
 from bridge.errors import BridgeError
-from bridge.service import Service
+from bridge.transports import topics
 from bridge.transports.outbox import Outbox, Source
 from bridge.transports.phoenix_terminal import Terminal
-from bridge.wire import requests, views
+from bridge.transports.topics import Joined, Topics
+from bridge.wire import requests
 from bridge.wire.phoenix import Codec, Message, Status
 from bridge.wire.requests import Route
 
@@ -46,14 +37,14 @@ class Channel:
     """A joined topic. `join_ref` is what the client named, which messages and closes are matched with;
     `reply_ref` is what replies carry: the join's own ref where it named none."""
 
-    __slots__ = ("inbox", "join_ref", "reply_ref", "route", "subscription", "topic", "worker")
+    __slots__ = ("inbox", "join_ref", "joined", "reply_ref", "route", "topic", "worker")
 
-    def __init__(self, topic: str, route: Route, message: Message, subscription: Any) -> None:
+    def __init__(self, topic: str, route: Route, message: Message, joined: Joined) -> None:
         self.topic = topic
         self.route = route
         self.join_ref = message.join_ref
         self.reply_ref = message.ref if message.join_ref is None else message.join_ref
-        self.subscription = subscription
+        self.joined = joined
         self.inbox: deque[Message] | None = None  # None: nothing is under way
         self.worker: asyncio.Task[None] | None = None
 
@@ -62,41 +53,26 @@ class Channels:
     """The socket of Phoenix: routes messages to channels. `frame` makes a transport's unit of JSON, `binary`
     one of bytes, where the transport has such."""
 
-    __slots__ = (
-        "_binary",
-        "_channels",
-        "_clock",
-        "_codec",
-        "_frame",
-        "_max",
-        "_outbox",
-        "_service",
-        "_spawn",
-        "_who",
-    )
+    __slots__ = ("_binary", "_channels", "_codec", "_frame", "_max", "_outbox", "_spawn", "_topics")
 
     def __init__(
         self,
-        service: Service,
-        who: Principal,
+        topics: Topics,
         codec: Codec,
         outbox: Outbox,
         *,
         spawn: Spawn,
         frame: Callable[[bytes], bytes],
         max_topics: int,
-        clock: Clock,
         binary: Callable[[bytes], bytes] | None = None,
     ) -> None:
-        self._service = service
-        self._who = who
+        self._topics = topics
         self._codec = codec
         self._outbox = outbox
         self._spawn = spawn
         self._frame = frame
         self._binary = binary
         self._max = max_topics
-        self._clock = clock
         self._channels: dict[str, Channel] = {}
 
     async def handle(self, message: Message) -> None:
@@ -125,7 +101,7 @@ class Channels:
     def ended(self, subscription: Source) -> bytes:
         """The topic is gone: what the client is told, as frames; the channel is no longer joined."""
         for channel in self._channels.values():
-            if channel.subscription is subscription:
+            if channel.joined.sources[0] is subscription:
                 self._forget(channel)
                 return self._frame(self._close_of(channel))
         return b""
@@ -150,10 +126,13 @@ class Channels:
             self._forget(old)
         channel = None
         try:
-            reply, subscription = await self._joined(route, message)
-            channel = Channel(topic, route, message, subscription)
+            screen = None
+            if self._binary is not None:
+                screen = partial(Terminal, self._outbox, self._codec, message, self._frame, self._binary)
+            joined = await self._topics.join(route, message.payload, self._outbox, screen)
+            channel = Channel(topic, route, message, joined)
             self._channels[topic] = channel
-            self._reply(message.join_ref, message.ref, topic, "ok", reply)
+            self._reply(message.join_ref, message.ref, topic, "ok", joined.reply)
         except BridgeError as e:
             self._refuse(message, e.as_payload())
         except Exception:
@@ -162,31 +141,23 @@ class Channels:
         if old is not None:
             self._send(self._close_of(old))
         if channel is not None:
-            self._outbox.attach(channel.subscription)
+            self._told(channel)
 
-    async def _joined(self, route: Route, message: Message) -> tuple[dict[str, Any], Any]:
-        """The reply and the subscription; between the service's answer and the return nothing waits."""
-        service, who = self._service, self._who
-        if route.kind == "sessions":
-            sessions, subscription = service.join_lobby(who, self._outbox)
-            now = self._clock.now()
-            listed = [views.session_payload(s, now) for s in sessions]
-            return {"node": service.node, "version": service.version, "sessions": listed}, subscription
-        name = requests.check_name(route.name)
-        if route.kind == "terminal":
-            requests.parse_terminal_join(message.payload)
-            terminal = Terminal(self._outbox, self._codec, message, self._frame, self._binary)
-            return await terminal.join(service, who, name), terminal
-        joined = await service.join(who, name, requests.parse_join(message.payload), self._outbox)
-        now = self._clock.now()
-        reply = views.join_reply(joined.snapshot, joined.epoch, joined.seq, joined.recovered, now)
-        return reply, joined.subscription
+    def _told(self, channel: Channel) -> None:
+        """What follows the reply of a join: who is there, then what happens."""
+        joined = channel.joined
+        if joined.presence is not None:
+            ref = channel.reply_ref
+            self._send(self._codec.push(ref, None, channel.topic, "presence_state", joined.presence))
+        for source in joined.sources:
+            self._outbox.attach(source)
+        channel.joined.reply = {}  # said; it may be megabytes
 
     def _forget(self, channel: Channel) -> None:
         """Unjoin: no event and no reply of this channel leaves any more."""
         if self._channels.get(channel.topic) is channel:
             del self._channels[channel.topic]
-        channel.subscription.close()
+        channel.joined.close()
 
     def _leave(self, channel: Channel, message: Message) -> None:
         self._forget(channel)
@@ -220,63 +191,23 @@ class Channels:
             self._leave(channel, message)
             return None
         try:
-            command = requests.parse(channel.route.kind, message.event, message.payload)
-            if channel.route.kind == "session" and not isinstance(command, ReadHistory):
-                self._service.call(
-                    self._who, channel.route.name, command, lambda r: self._answer(channel, message, r)
-                )
-                return None
-            if isinstance(command, ListSessions):  # nothing to wait for: no task, no further tick
-                self._answer(channel, message, self._listed())
-                return None
-        except BridgeError as e:
-            self._answer(channel, message, e)
-            return None
+            work = self._topics.ask(
+                channel.route, message.event, message.payload, lambda r: self._answer(channel, message, r)
+            )
         except Exception:
             log.exception("channel crashed", topic=channel.topic)
             self._crash(channel)
             return None
-        return self._perform(channel, message, command)
+        return None if work is None else self._perform(channel, message, work)
 
-    async def _perform(self, channel: Channel, message: Message, command: Command) -> None:
+    async def _perform(self, channel: Channel, message: Message, work: topics.Work) -> None:
         try:
-            self._answer(channel, message, await self._result(channel, command))
+            self._answer(channel, message, await work)
         except BridgeError as e:
             self._answer(channel, message, e)
         except Exception:
             log.exception("channel crashed", topic=channel.topic)
             self._crash(channel)
-
-    async def _result(self, channel: Channel, command: Command) -> dict[str, Any]:
-        service, who = self._service, self._who
-        match command:
-            case ReadHistory():
-                turns = await service.history(who, channel.route.name, command)
-                return {"turns": [views.turn_payload(turn) for turn in turns]}
-            case StartSession():
-                session, existing = await service.start(who, command)
-                reply: dict[str, Any] = {"session": views.session_payload(session, self._clock.now())}
-                return {**reply, "existing": True} if existing else reply
-            case NameSession() if isinstance(command, requests.DeleteSession):
-                await service.delete(who, command)
-                return {}
-            case NameSession():
-                session = await service.stop(who, command)
-                return {"session": views.session_payload(session, self._clock.now())}
-            case TypeIntoTerminal():
-                await service.type_into_terminal(who, channel.route.name, command)
-                return {}
-            case ResizeTerminal():
-                await service.resize_terminal(who, channel.route.name, command)
-                return {"cols": command.cols, "rows": command.rows}
-            case requests.ReadTree():
-                return await service.tree(who)
-        raise AssertionError(f"no way to do {type(command).__name__}")
-
-    def _listed(self) -> dict[str, Any]:
-        now = self._clock.now()
-        sessions = self._service.list_sessions(self._who)
-        return {"sessions": [views.session_payload(s, now) for s in sessions]}
 
     def _answer(self, channel: Channel, message: Message, result: object) -> None:
         """Reply with a payload or an error, if the channel is still the one that was asked."""

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from bridge.auth import Principal
-from bridge.errors import BinaryNotSupported
 from bridge.service import Service
 from bridge.transports.outbox import Outbox
 from bridge.wire.phoenix import Codec, Message
@@ -45,12 +44,8 @@ class Terminal:
 
     __slots__ = ("_binary", "_codec", "_frame", "_join_ref", "_outbox", "_topic", "_viewer")
 
-    def __init__(
-        self, outbox: Outbox, codec: Codec, message: Message, frame: Frame, binary: Frame | None
-    ) -> None:
+    def __init__(self, outbox: Outbox, codec: Codec, message: Message, frame: Frame, binary: Frame) -> None:
         """`message` is the join's. Raises `BinaryNotSupported` where the client cannot be sent bytes."""
-        if binary is None:
-            raise BinaryNotSupported("A live screen needs a WebSocket: there are no bytes on this transport.")
         codec.push_bytes(message.join_ref, message.topic, "output", b"")
         self._outbox = outbox
         self._codec = codec

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 
 import structlog
@@ -24,11 +25,13 @@ from bridge.service import Service
 from bridge.transports import handshake
 from bridge.transports.outbox import Outbox, Source
 from bridge.transports.phoenix_channels import Channels
+from bridge.transports.topics import Topics
 from bridge.wire.phoenix import BINARY, Codec, codec_for, ws_frame
 
 log = structlog.get_logger(__name__)
 
 # Never 1000: older phoenix.js takes it for the end and does not come back.
+REVOKED = 1001
 IDLE = 1002
 CRASHED = 1011
 RESTARTING = 1012
@@ -85,7 +88,9 @@ class PhoenixSockets:
         except handshake.Malformed:
             return web.Response(status=HTTPStatus.BAD_REQUEST)
         origin = request.headers.get(hdrs.ORIGIN)
-        if not handshake.origin_allowed(origin, self.server.origins, self._own(request)):
+        if not handshake.origin_allowed(
+            origin, self.server.origins, handshake.own_address(request, self.server)
+        ):
             return web.Response(status=HTTPStatus.FORBIDDEN)
         protocols = handshake.read_subprotocols(request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, []))
         vsn = params["vsn"] or "" if "vsn" in params else None  # a nested `vsn[]` is no version
@@ -114,10 +119,12 @@ class PhoenixSockets:
         writer = await ws.prepare(request)
         socket = _Socket(self, request, ws, writer, admission)
         self._open[socket] = None
+        gone = self.service.connected(admission.who, partial(socket.stop, REVOKED))
         log.debug("= socket opened", who=admission.who.name, format=admission.codec.format)
         try:
             await socket.run()
         finally:
+            gone()
             del self._open[socket]
             log.debug("x socket closed", who=admission.who.name, code=ws.close_code)
             if self._emptied is not None and not self._open and not self._emptied.done():
@@ -137,14 +144,6 @@ class PhoenixSockets:
                 await asyncio.wait_for(self._emptied, self.server.shutdown_s)
         for socket in list(self._open):
             socket.abort()
-
-    def _own(self, request: web.Request) -> handshake.Address:
-        """Where this listener is reached by its own pages; taken from the socket, not from the request."""
-        name = request.transport.get_extra_info("sockname") if request.transport else None
-        hosts = {self.server.host, "localhost", "127.0.0.1", "::1"}
-        if not isinstance(name, tuple):
-            return handshake.Address(frozenset(hosts), self.server.port)
-        return handshake.Address(frozenset({*hosts, str(name[0])}), int(name[1]))
 
 
 class _Socket:
@@ -200,14 +199,12 @@ class _Socket:
         self._idle_timer = self._loop.call_later(self._idle_s, self._check_idle)
         self._outbox = Outbox(self._codec.format, self, sockets.outbox_bytes, self._loop.call_soon)
         self._channels = Channels(
-            sockets.service,
-            admission.who,
+            Topics(sockets.service, admission.who, sockets.clock, "websocket"),
             self._codec,
             self._outbox,
             spawn=self._tasks.create_task,
             frame=ws_frame,
             max_topics=sockets.server.max_topics,
-            clock=sockets.clock,
             binary=_binary_frame,
         )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from bridge.errors import BinaryNotSupported, WireError
-from bridge.events import DeltaAdded, Event
+from bridge.events import DeltaAdded, Epoch, Event
 from bridge.wire.json import dumps, loads
 from bridge.wire.views import event_payload, time_text
 
@@ -176,8 +176,8 @@ def ws_frame(payload: bytes, opcode: int = TEXT) -> bytes:
     return bytes((0x80 | opcode, 127)) + size.to_bytes(8) + payload
 
 
-def encode_event_v2(topic: str, first_seq: int, seq: int, at: float, event: Event) -> bytes:
-    """An event as a WebSocket frame: a broadcast, so it carries no refs and all clients share it."""
+def v2_event(topic: str, first_seq: int, seq: int, at: float, event: Event) -> bytes:
+    """An event as JSON: a broadcast, so it carries no refs and all clients share it."""
     if type(event) is DeltaAdded:  # the hot path: 99 of 100 events; the same fields as `event_payload`
         payload = {
             "turn": event.turn,
@@ -193,12 +193,12 @@ def encode_event_v2(topic: str, first_seq: int, seq: int, at: float, event: Even
             payload["first_seq"] = first_seq
     else:
         payload = numbered(event_payload(event, at), first_seq, seq, at)
-    return ws_frame(dumps([None, None, topic, event.event, payload]))
+    return dumps([None, None, topic, event.event, payload])
 
 
-def encode_event_v1(topic: str, first_seq: int, seq: int, at: float, event: Event) -> bytes:
+def v1_event(topic: str, first_seq: int, seq: int, at: float, event: Event) -> bytes:
     payload = numbered(event_payload(event, at), first_seq, seq, at)
-    return ws_frame(dumps({"topic": topic, "event": event.event, "payload": payload, "ref": None}))
+    return dumps({"topic": topic, "event": event.event, "payload": payload, "ref": None})
 
 
 def numbered(payload: dict[str, Any], first_seq: int, seq: int, at: float) -> dict[str, Any]:
@@ -211,5 +211,14 @@ def numbered(payload: dict[str, Any], first_seq: int, seq: int, at: float) -> di
     return payload
 
 
+def encode_event_v2(topic: str, epoch: Epoch, first_seq: int, seq: int, at: float, event: Event) -> bytes:
+    """As a whole WebSocket frame."""
+    return ws_frame(v2_event(topic, first_seq, seq, at, event))
+
+
+def encode_event_v1(topic: str, epoch: Epoch, first_seq: int, seq: int, at: float, event: Event) -> bytes:
+    return ws_frame(v1_event(topic, first_seq, seq, at, event))
+
+
 ENCODERS = {V2.format: encode_event_v2, V1.format: encode_event_v1}
-"""What the composition root hands the hub."""
+"""For clients on a WebSocket."""

@@ -6,15 +6,21 @@ Keys that the contract writes with `?` are left out where there is nothing to sa
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from bridge.events import (
     AnyBlock,
+    Attendant,
     BlockDiscarded,
     BlockFinished,
     DeltaAdded,
     Epoch,
     Event,
+    PresenceChanged,
     PromptSteered,
     Request,
     RequestAnswered,
@@ -235,6 +241,23 @@ def event_payload(event: Event, now: float) -> dict[str, Any]:
             return {"session": session_payload(session, now)}
         case SessionDeleted(name):
             return {"name": name}
+        case PresenceChanged(joins, leaves):
+            return {"joins": _metas(joins), "leaves": _metas(leaves)}
+
+
+@lru_cache(maxsize=64)
+def presence_state(present: frozenset[Attendant]) -> orjson.Fragment:
+    """Everybody who has joined. After a restart thousands are told the same: made once for all of them."""
+    return orjson.Fragment(orjson.dumps(_metas(present)))
+
+
+def _metas(attendants: Iterable[Attendant]) -> dict[str, Any]:
+    """As Phoenix.Presence groups them: by key, each with its metas."""
+    grouped: dict[str, Any] = {}
+    for each in attendants:
+        meta = {"phx_ref": each.ref, "transport": each.transport, "joined_at": time_text(each.joined_at)}
+        grouped.setdefault(each.key, {"metas": []})["metas"].append(meta)
+    return grouped
 
 
 def _turn_finished(event: TurnFinished) -> dict[str, Any]:

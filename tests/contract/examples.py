@@ -230,7 +230,7 @@ def spoken(version: str) -> dict[str, str]:
     """Everything the bridge says in this version, by the frame's name."""
     said = {name: make(CODECS[version]).decode() for name, make in SAID.items()}
     for name, (topic, first, seq, event) in EVENTS.items():
-        said[f"event {name}"] = unframed(ENCODERS[version](topic, first, seq, AT, event))
+        said[f"event {name}"] = unframed(ENCODERS[version](topic, EPOCH, first, seq, AT, event))
     return said
 
 

@@ -83,6 +83,14 @@ class PhoenixClient:
         await self.ws.send_str(json.dumps(list(frame)))
 
     async def hear(self) -> Any:
+        """The next frame that is not about presence: `hear_any` has those, too."""
+        while True:
+            frame = await self.hear_any()
+            event = frame["event"] if isinstance(frame, dict) else frame[3]
+            if not str(event).startswith("presence_"):
+                return frame
+
+    async def hear_any(self) -> Any:
         message = await self.ws.receive(timeout=PATIENCE_S)
         assert message.type is aiohttp.WSMsgType.TEXT, f"a frame was expected, not {message}"
         return json.loads(message.data)
@@ -104,8 +112,10 @@ class PhoenixClient:
         await self.ws.send_bytes(bytes([0, *map(len, fields)]) + b"".join(fields) + data)
 
     async def closed(self) -> int:
-        """The code of the close that must come next."""
+        """The code of the close that must come next, but for what is about presence."""
         message = await self.ws.receive(timeout=PATIENCE_S)
+        while message.type is aiohttp.WSMsgType.TEXT and json.loads(message.data)[3].startswith("presence_"):
+            message = await self.ws.receive(timeout=PATIENCE_S)
         assert message.type is aiohttp.WSMsgType.CLOSE, f"a close was expected, not {message}"
         assert not message.extra, "the reason of a close is always empty"
         return int(message.data)

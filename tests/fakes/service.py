@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from bridge.auth import ADMIN, Authenticator, Principal
+from bridge.auth import ADMIN, Authenticator, Connections, Principal
 from bridge.commands import (
     Command,
     InterruptTurn,
@@ -44,6 +44,7 @@ from bridge.events import (
     Usage,
 )
 from bridge.hub import Hub, Subscriber, Subscription
+from bridge.presence import Presence
 from bridge.screens import Screens, Viewer
 from bridge.service import Joined, Service
 from bridge.sessions.picture import Picture
@@ -112,6 +113,8 @@ class FakeService:
         self.calls: list[tuple[str, Command]] = []
         self.held: list[Callable[[object], None]] = []
         self.authenticated = 0
+        self.connections = Connections()
+        self.presence = Presence(hub, self.clock, asyncio.get_running_loop().call_later)
         self.panes = FakePanes()
         self.supervisor = Supervisor("screens")
         """To be run by who needs screens."""
@@ -143,6 +146,9 @@ class FakeService:
         self.authenticated += 1
         return self._authenticator.authenticate(token)
 
+    def connected(self, who: Principal, end: Callable[[], None]) -> Callable[[], None]:
+        return self.connections.opened(who, end)
+
     def join_lobby(self, who: Principal, subscriber: Subscriber) -> tuple[list[Session], Subscription]:
         who.require("watch")
         subscription, _ = self.hub.topic("sessions", numbered=False).subscribe(subscriber)
@@ -165,6 +171,7 @@ class FakeService:
         self._get(command.name)
         del self.sessions[command.name]
         self.hub.drop(f"session:{command.name}")
+        self.presence.drop(f"session:{command.name}")
         self.screens.drop(command.name)
         deleted = SessionDeleted(SessionName(command.name))
         self.hub.topic("sessions", numbered=False).publish(self.clock.now(), deleted)
@@ -173,7 +180,9 @@ class FakeService:
         who.require("admin")
         return {"name": "bridge", "children": []}
 
-    async def join(self, who: Principal, name: str, command: JoinSession, subscriber: Subscriber) -> Joined:
+    async def join(
+        self, who: Principal, name: str, command: JoinSession, subscriber: Subscriber, transport: str
+    ) -> Joined:
         who.require("watch", name)
         if name.startswith("slow"):
             await self.gate.wait()
@@ -185,7 +194,8 @@ class FakeService:
         subscription, recovered = topic.subscribe(subscriber, after)
         turns = tuple(session.turns[-command.turns :]) if command.turns else ()
         view = replace(session.view, viewers=topic.viewers)
-        return Joined(Snapshot(view, turns), topic.epoch, topic.seq, recovered, subscription)
+        attendance = self.presence.enter(topic.name, who.name, transport, subscriber)
+        return Joined(Snapshot(view, turns), topic.epoch, topic.seq, recovered, subscription, attendance)
 
     def call(self, who: Principal, name: str, command: Command, done: Callable[[object], None]) -> None:
         self.calls.append((name, command))

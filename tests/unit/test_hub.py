@@ -88,7 +88,7 @@ class Bench:
         encoders = {"lines": self.encode, "other": self.encode}
         self.hub = Hub(encoders, config, self.loop.call_soon, EPOCH)
 
-    def encode(self, topic: str, first: int, seq: int, at: float, event: Event) -> bytes:
+    def encode(self, topic: str, epoch: Epoch, first: int, seq: int, at: float, event: Event) -> bytes:
         self.encoded += 1
         block, text = getattr(event, "block", None), getattr(event, "text", None)
         return orjson.dumps([topic, first, seq, event.event, block, text]) + b"\n"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bridge.clock import rfc3339
 from bridge.errors import WireError
-from bridge.events import DeltaAdded, ToolFinished, ToolStarted, TurnId
+from bridge.events import DeltaAdded, Epoch, ToolFinished, ToolStarted, TurnId
 from bridge.wire.json import dumps, loads
 from bridge.wire.phoenix import BINARY, V1, V2, Message, encode_event_v1, encode_event_v2, ws_frame
 from bridge.wire.views import OUTPUT_BYTES, cut, event_payload, time_text
@@ -75,9 +75,9 @@ def test_a_websocket_frame_says_its_own_length(size: int) -> None:
 def test_the_short_way_for_deltas_says_what_the_long_way_says(parent: str | None, first: int) -> None:
     """V2 has one of its own, because deltas are nearly all there is."""
     event = DeltaAdded(TurnId("t"), 2, "thinking", "x", parent)
-    frame = encode_event_v2("session:a", first, 7, 1.5, event)
+    frame = encode_event_v2("session:a", Epoch("e"), first, 7, 1.5, event)
     short = json.loads(frame[frame.index(b"[null") :])
-    frame = encode_event_v1("session:a", first, 7, 1.5, event)
+    frame = encode_event_v1("session:a", Epoch("e"), first, 7, 1.5, event)
     long = json.loads(frame[frame.index(b'{"') :])
     assert short == [None, None, "session:a", "delta", long["payload"]]
     assert ("first_seq" in short[4]) is (first == 3)
@@ -86,7 +86,7 @@ def test_the_short_way_for_deltas_says_what_the_long_way_says(parent: str | None
 def test_an_event_with_a_lone_surrogate_is_sent_without_it() -> None:
     """A tool may print anything."""
     event = ToolFinished(TurnId("t"), "toolu_1", "a\ud800b", False)
-    frame = encode_event_v2("session:a", 1, 1, 1.0, event)
+    frame = encode_event_v2("session:a", Epoch("e"), 1, 1, 1.0, event)
     assert "a\ufffdb".encode() in frame
 
 

@@ -207,6 +207,11 @@ async def test_H10_phoenixs_own_events_from_a_client_are_ordinary_unknown_ones(
         assert reply[4]["response"]["reason"] == "invalid_payload"
 
 
+async def _delta_text(client: PhoenixClient) -> str:
+    text = await client.ws.receive_str()
+    return await _delta_text(client) if "presence_" in text else text
+
+
 async def test_L01_L02_an_event_carries_no_refs_and_is_the_same_bytes_for_all(
     server: PhoenixServer, client: PhoenixClient
 ) -> None:
@@ -215,8 +220,7 @@ async def test_L01_L02_an_event_carries_no_refs_and_is_the_same_bytes_for_all(
     async with server.client() as other:
         await other.join(A, ref="22")
         server.service.publish("a", word("x"))
-        one = await client.ws.receive_str()
-        two = await other.ws.receive_str()
+        one, two = await _delta_text(client), await _delta_text(other)
     assert one == two
     assert json.loads(one)[:4] == [None, None, A, "delta"]
     assert json.loads(one)[4] == {

@@ -15,6 +15,7 @@ from bridge.errors import WireError
 from bridge.wire.json import dumps
 from bridge.wire.phoenix import V1, V2
 from tests.fakes.phoenix import PhoenixClient, PhoenixServer
+from tests.fakes.service import TOKEN, WATCH_TOKEN
 from tests.wire.conftest import Serve
 from tests.wire.test_phoenix_join import A, B, ok
 
@@ -213,6 +214,17 @@ async def test_K01_a_bug_in_the_receive_loop_closes_1011(
     assert await client.closed() == 1011
 
 
+async def test_K03_a_token_taken_back_closes_its_sockets_with_1001(server: PhoenixServer) -> None:
+    """All of them, and nobody else's."""
+    async with server.client() as one, server.client() as two, server.client(token=WATCH_TOKEN) as other:
+        await one.join(A)
+        owner = server.service.authenticate(TOKEN)
+        server.service.connections.end(owner)
+        assert await one.closed() == 1001
+        assert await two.closed() == 1001
+        await other.join(A)
+
+
 async def test_K05_a_client_that_goes_without_a_word_leaves_nothing_behind(server: PhoenixServer) -> None:
     """Slipstream ends its connections like this."""
     async with server.client() as client:
@@ -280,11 +292,10 @@ async def test_M01_a_client_that_does_not_answer_does_not_hold_the_stop_up(serve
         await client.join(A)
         await client.say("9", "9", "session:slow", "phx_join", {"start": {}})  # its join never ends
         await asyncio.wait_for(server.stop(), 10)
-        assert (await client.ws.receive(timeout=10)).type in (
-            aiohttp.WSMsgType.CLOSED,
-            aiohttp.WSMsgType.CLOSE,
-            aiohttp.WSMsgType.ERROR,
-        )
+        while (message := await client.ws.receive(timeout=10)).type is aiohttp.WSMsgType.TEXT:
+            assert "presence_" in message.data
+        gone = (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.ERROR)
+        assert message.type in gone
 
 
 async def test_M01_a_reset_connection_is_not_an_error(server: PhoenixServer) -> None:

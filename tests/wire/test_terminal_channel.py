@@ -8,14 +8,15 @@ from typing import Any
 import aiohttp
 import pytest
 
+from bridge.auth import ADMIN, Principal
 from bridge.commands import ResizeTerminal, TypeIntoTerminal
 from bridge.errors import BinaryNotSupported, InvalidPayload
 from bridge.screens import BACKLOG_BYTES
 from bridge.sessions.picture import BLANK
 from bridge.transports.outbox import Outbox
-from bridge.transports.phoenix_terminal import Terminal
+from bridge.transports.topics import Topics
 from bridge.wire import requests
-from bridge.wire.phoenix import V2, Message
+from bridge.wire.requests import Route
 from tests.fakes.phoenix import PhoenixClient, PhoenixServer
 from tests.fakes.screens import FakePane
 from tests.fakes.service import WATCH_TOKEN
@@ -175,9 +176,10 @@ async def test_a_join_ref_that_fits_no_binary_frame_is_refused(client: PhoenixCl
 
 
 async def test_a_transport_without_bytes_is_refused(server: PhoenixServer) -> None:
-    """Long poll will be one."""
+    """As long poll is one."""
+    topics = Topics(server.service.as_service(), Principal("owner", ADMIN), server.clock, "longpoll")
     with pytest.raises(BinaryNotSupported):
-        Terminal(_outbox(), V2(), Message("1", "1", T, "phx_join", {}), lambda json: json, None)
+        await topics.join(Route("terminal", "a"), {}, _outbox())
 
 
 def _outbox() -> Outbox:

@@ -43,6 +43,7 @@ from bridge.errors import (
 )
 from bridge.events import Epoch, Event, RequestId, SessionChanged, SessionDeleted, TurnId
 from bridge.hub import Hub, Subscription
+from bridge.presence import Presence
 from bridge.screens import Screens
 from bridge.service import LOBBY, Joined, Service
 from bridge.sessions.backends.base import Liveness
@@ -136,7 +137,7 @@ class House:
         self.told.clear()
         told, house = self.told, self
 
-        def note(topic: str, first: int, seq: int, at: float, event: Event) -> bytes:
+        def note(topic: str, epoch: Epoch, first: int, seq: int, at: float, event: Event) -> bytes:
             told[topic, seq] = event
             return b"%d " % seq
 
@@ -184,6 +185,7 @@ class House:
             hub,
             Authenticator([("secret-token", ME)]),
             Screens(FakePanes().connect, supervisor, (220, 50)),
+            Presence(hub, clock, loop.call_later),
             node="node",
             snapshot_bytes=4_000_000,
             tree=supervisor.tree,
@@ -200,7 +202,7 @@ class House:
 
     async def join(self, service: Service, name: str, command: JoinSession = START) -> tuple[Joined, Viewer]:
         viewer = Viewer(self.told)
-        joined = await service.join(ME, name, command, viewer)
+        joined = await service.join(ME, name, command, viewer, "test")
         viewer.subscriptions.append(joined.subscription)
         viewer.flush()
         return joined, viewer
@@ -786,14 +788,14 @@ async def test_a_bad_name_is_refused(house: House, name: str) -> None:
     """Before anything of it reaches a file name or tmux."""
     async with house.open() as service:
         with pytest.raises(InvalidName):
-            await service.join(ME, name, START, Viewer())
+            await service.join(ME, name, START, Viewer(), "test")
 
 
 async def test_a_join_without_start_does_not_make_a_session(house: House) -> None:
     """`session_not_found`."""
     async with house.open() as service:
         with pytest.raises(SessionNotFound):
-            await service.join(ME, "demo", JoinSession(), Viewer())
+            await service.join(ME, "demo", JoinSession(), Viewer(), "test")
 
 
 async def test_scopes_are_checked_before_anything_happens(house: House) -> None:
@@ -804,7 +806,7 @@ async def test_scopes_are_checked_before_anything_happens(house: House) -> None:
             service.authenticate("wrong")
         assert service.authenticate("secret-token") is ME
         with pytest.raises(Forbidden) as refused:
-            await service.join(watcher, "demo", START, Viewer())
+            await service.join(watcher, "demo", START, Viewer(), "test")
         assert refused.value.details == {"scope": "control"}
         await house.join(service, "demo")
         with pytest.raises(Forbidden):
@@ -823,4 +825,4 @@ async def test_a_token_for_some_sessions_sees_only_those(house: House) -> None:
         await service.start(some, StartSession(name="my-own"))
         assert [s.name for s in service.list_sessions(some)] == ["my-own"]
         with pytest.raises(Forbidden):
-            await service.join(some, "demo", JoinSession(), Viewer())
+            await service.join(some, "demo", JoinSession(), Viewer(), "test")
