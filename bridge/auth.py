@@ -47,7 +47,7 @@ class Connections:
         self._numbers = count()
 
     def opened(self, who: Principal, end: Callable[[], None]) -> Callable[[], None]:
-        """`end` is called once, when the token is taken back. Call what is returned when the client has gone."""
+        """`end` is called once, when the token is taken back. Call what is returned when the client goes."""
         number = next(self._numbers)
         self._ends.setdefault(who, {})[number] = end
 
