@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.phoenix import PhoenixClient, PhoenixServer
+from tests.fakes.phoenix import PhoenixServer, Speaker
 
 Serve = Callable[..., Awaitable[PhoenixServer]]
 
@@ -35,7 +35,14 @@ async def server(serve: Serve) -> PhoenixServer:
     return await serve()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What a client does is the same over both transports, but where a test is marked to be of WebSockets."""
+    if "client" in metafunc.fixturenames:
+        alone = metafunc.definition.get_closest_marker("websocket") is not None
+        metafunc.parametrize("client", ["websocket"] if alone else ["websocket", "longpoll"], indirect=True)
+
+
 @pytest.fixture
-async def client(server: PhoenixServer) -> AsyncIterator[PhoenixClient]:
-    async with server.client() as client:
+async def client(server: PhoenixServer, request: pytest.FixtureRequest) -> AsyncIterator[Speaker]:
+    async with server.client() if request.param == "websocket" else server.longpoll() as client:
         yield client
