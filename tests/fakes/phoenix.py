@@ -18,6 +18,7 @@ from bridge.config import HubConfig, ServerConfig
 from bridge.events import Epoch
 from bridge.hub import Hub
 from bridge.transports.http import make_app, make_runner
+from bridge.transports.phoenix_longpoll import PhoenixPolls
 from bridge.wire.phoenix import ENCODERS
 from bridge.wire.phoenix_poll import POLL_ENCODERS
 from tests.fakes.service import TOKEN, FakeService, FixedClock
@@ -43,6 +44,9 @@ class PhoenixServer:
         self.service = FakeService(self.hub, self.clock)
         self._screens = loop.create_task(self.service.supervisor.run())
         app = make_app(self.service.as_service(), self.config, self.hub_config, self.clock)
+        handlers = [route.handler for route in app.router.routes()]
+        owners = [getattr(handler, "__self__", None) for handler in handlers]
+        self.polls = next(owner for owner in owners if isinstance(owner, PhoenixPolls))
         self.runner = make_runner(app, self.config)
         await self.runner.setup()
         site = web.TCPSite(self.runner, "127.0.0.1", port, reuse_address=True)
