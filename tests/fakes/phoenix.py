@@ -19,6 +19,7 @@ from bridge.events import Epoch
 from bridge.hub import Hub
 from bridge.transports.http import make_app, make_runner
 from bridge.transports.phoenix_longpoll import PhoenixPolls
+from bridge.transports.phoenix_ws import PhoenixSockets
 from bridge.wire.phoenix import ENCODERS
 from bridge.wire.phoenix_poll import POLL_ENCODERS
 from tests.fakes.service import TOKEN, FakeService, FixedClock
@@ -47,6 +48,7 @@ class PhoenixServer:
         handlers = [route.handler for route in app.router.routes()]
         owners = [getattr(handler, "__self__", None) for handler in handlers]
         self.polls = next(owner for owner in owners if isinstance(owner, PhoenixPolls))
+        self.sockets = next(owner for owner in owners if isinstance(owner, PhoenixSockets))
         self.runner = make_runner(app, self.config)
         await self.runner.setup()
         site = web.TCPSite(self.runner, "127.0.0.1", port, reuse_address=True)

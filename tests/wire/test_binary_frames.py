@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import aiohttp
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from bridge.errors import BinaryNotSupported, WireError
 from bridge.wire.phoenix import V1, V2, Message
 from tests.fakes.phoenix import PhoenixServer, Speaker
-from tests.wire.test_phoenix_join import A, ok
+from tests.wire.test_phoenix_join import A, ok, word
 
 
 def client_push(join_ref: str, ref: str, topic: str, event: str, data: bytes = b"") -> bytes:
@@ -95,6 +96,17 @@ async def test_D06_D07_a_binary_frame_may_carry_any_event(client: Speaker) -> No
     await client.send_bytes(client_push("1", "2", A, "phx_leave"))
     assert await client.hear() == ok("1", "2", A, {})
     assert await client.hear() == ["1", "1", A, "phx_close", {}]
+
+
+async def test_D03_D04_what_answers_bytes_and_what_all_are_told_is_text(
+    server: PhoenixServer, client: Speaker
+) -> None:
+    """Binary replies and broadcasts are never made, because none of them has bytes to say."""
+    await client.join(A)
+    await client.say_bytes("1", "2", A, "interrupt", b"")
+    assert json.loads(await client.hear_text())[:4] == ["1", "2", A, "phx_reply"]
+    server.service.publish("a", word("x"))
+    assert json.loads(await client.hear_text())[:4] == [None, None, A, "delta"]
 
 
 @pytest.mark.parametrize("event", ["submit", "phx_join"])

@@ -200,7 +200,7 @@ async def test_K01_all_channels_of_a_closed_socket_end(server: PhoenixServer, cl
 
 
 @CODES
-async def test_K01_what_was_asked_before_a_malformed_frame_is_answered(client: Speaker) -> None:
+async def test_K01_K04_what_was_asked_before_a_malformed_frame_is_answered(client: Speaker) -> None:
     """The close comes after the replies."""
     await client.say(None, "1", "phoenix", "heartbeat", {})
     await client.ws.send_str("nonsense")
