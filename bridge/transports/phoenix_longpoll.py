@@ -166,8 +166,6 @@ class _Session:
             async with self._tasks:
                 await self._over.wait()
                 self._let_go()
-                async with self._turn:
-                    pass
         finally:
             self.end()
             self._let_go()  # of what was joined meanwhile, too
@@ -193,10 +191,11 @@ class _Session:
     async def poll(self, request: web.Request) -> web.Response:
         """What there is to tell, or what comes within the window."""
         self._heard = self._loop.time()
-        first = bool(self._units) or await self._told()
-        self._heard = self._loop.time()
+        if not self._units:
+            await self._news()
+            self._heard = self._loop.time()
         # A client that is gone would take with it what the next poll can still be told.
-        if not first or request.transport is None or request.transport.is_closing():
+        if request.transport is None or request.transport.is_closing():
             return _said(EMPTY, self._token)
         units = b"".join(self._units)
         self._units.clear()
@@ -205,12 +204,11 @@ class _Session:
         self._room.set()
         return _said(OK if units else EMPTY, self._token, units)
 
-    async def _told(self) -> bool:
-        """Wait for news. False: another poll has come since, and is told them."""
+    async def _news(self) -> None:
+        """Wait for them, for a window; in vain where another poll has come since: that one is woken."""
         self._poll = poll = self._loop.create_future()
         try:
             await asyncio.wait({poll}, timeout=self._window)
-            return self._poll is poll
         finally:
             if self._poll is poll:
                 self._poll = None
@@ -220,8 +218,7 @@ class _Session:
             self._poll.set_result(None)
 
     def _check_silence(self) -> None:
-        now = self._loop.time()
-        rest = self._silence_s if self._poll is not None else self._heard + self._silence_s - now
+        rest = self._heard + self._silence_s - self._loop.time()
         if rest <= 0:
             self.end()
         else:

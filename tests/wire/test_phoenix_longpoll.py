@@ -381,6 +381,25 @@ async def test_K09_N12_without_a_poll_for_one_and_a_half_windows_a_session_ends(
     await until(lambda: not server.hub.topic(A).viewers)
 
 
+async def test_a_session_that_ends_in_the_middle_of_a_join_leaves_nothing_behind(
+    server: PhoenixServer, poll: LongPollClient
+) -> None:
+    """Its other topics are left at once, what it joins too late as soon as it has."""
+    await poll.post(frame("1", "1", A, "phx_join", {}))
+    session = session_of(server, poll)
+    server.service.add("slow")
+    sending = asyncio.create_task(poll.post(frame("2", "2", "session:slow", "phx_join", {})))
+    await until(lambda: session._waiting > 0)
+    session.end()
+    await until(lambda: not server.hub.topic(A).viewers)
+    assert not server.service.connections._ends
+    assert not sending.done()
+    server.service.gate.set()
+    assert await sending == GONE
+    await until(lambda: not server.polls._running)
+    assert not server.hub.topic("session:slow").viewers
+
+
 async def test_K03_N18_a_token_taken_back_ends_the_session(
     server: PhoenixServer, poll: LongPollClient
 ) -> None:
@@ -592,6 +611,7 @@ async def test_replies_that_are_not_polled_hold_their_client_up(
         heard += map(json.loads, told["messages"])
     assert [message[1] for message in heard] == refs[: len(heard)]
     assert 2 < len(heard) < 20
+    assert await client.post(HEARTBEAT) == {"status": 200}
 
 
 async def test_frames_that_wait_behind_a_slow_join_are_bounded(
