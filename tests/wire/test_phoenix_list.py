@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 LINE = re.compile(r"^\| ([A-Z]\d\d) \| (J|S|JS|–) \| (\S.*) \|$", re.MULTILINE)
+TEST = re.compile(r"^(?:async )?def (test_\w+)", re.MULTILINE)
 ID = re.compile(r"(?<=_)[A-Z]\d\d(?=_)")
 
 
@@ -23,10 +23,9 @@ def named_in(folder: Path) -> dict[str, list[str]]:
     """Ids in the names of test functions, and the files they are in."""
     found: dict[str, list[str]] = {}
     for path in sorted(folder.rglob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-                for name in ID.findall(node.name):
-                    found.setdefault(name, []).append(path.name)
+        for test in TEST.findall(path.read_text()):
+            for name in ID.findall(test):
+                found.setdefault(name, []).append(path.name)
     return found
 
 
