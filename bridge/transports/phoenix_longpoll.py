@@ -251,7 +251,6 @@ class _Session:
                     await self._channels.handle(phoenix_poll.decode(self._codec, frame))
         except WireError as e:
             log.debug("x malformed frame", problem=str(e))
-            self._outbox.flush()  # what was said before is told who hears it
             self.end()
         except Exception:
             log.exception("poll crashed")

@@ -348,6 +348,16 @@ async def test_N16_bodies_that_cannot_be_taken(poll: LongPollClient, monkeypatch
     assert len((await poll.get())["messages"][0]) > 800_000
 
 
+async def test_K01_N16_what_was_said_before_a_malformed_frame_is_still_told(
+    server: PhoenixServer, poll: LongPollClient
+) -> None:
+    """To the poll that hangs."""
+    hanging = asyncio.create_task(poll.get())
+    await until_hanging(server, poll)
+    assert await poll.post(HEARTBEAT + "\n[") == GONE
+    assert (await hanging)["messages"] == [HEARTBEAT_REPLY]
+
+
 @pytest.mark.parametrize(
     "body", ["[1,2", HEARTBEAT + "\n", "[1,2,3]", base64.b64encode(b"\x01\x02").decode()]
 )
@@ -384,18 +394,21 @@ async def test_K09_N12_without_a_poll_for_one_and_a_half_windows_a_session_ends(
 async def test_a_session_that_ends_in_the_middle_of_a_join_leaves_nothing_behind(
     server: PhoenixServer, poll: LongPollClient
 ) -> None:
-    """Its other topics are left at once, what it joins too late as soon as it has."""
+    """Its other topics are left at once, what it joins too late then; what waited is not done."""
     await poll.post(frame("1", "1", A, "phx_join", {}))
     session = session_of(server, poll)
     server.service.add("slow")
     sending = asyncio.create_task(poll.post(frame("2", "2", "session:slow", "phx_join", {})))
     await until(lambda: session._waiting > 0)
+    waiting = asyncio.create_task(poll.post(frame("3", "3", "session:new", "phx_join", {"start": {}})))
+    await until(lambda: session._waiting > 1)
     session.end()
     await until(lambda: not server.hub.topic(A).viewers)
     assert not server.service.connections._ends
     assert not sending.done()
     server.service.gate.set()
-    assert await sending == GONE
+    assert await asyncio.gather(sending, waiting) == [GONE, GONE]
+    assert "new" not in server.service.sessions
     await until(lambda: not server.polls._running)
     assert not server.hub.topic("session:slow").viewers
 
@@ -577,6 +590,7 @@ async def test_what_is_not_polled_stays_with_the_hub_and_comes_merged(
                 heard.append(message[4]["text"])
     assert "".join(heard) == "".join(texts)
     assert merged > 0
+    assert session._unread == 0
 
 
 async def test_a_session_that_lags_too_far_ends(serve: Serve, http: aiohttp.ClientSession) -> None:
