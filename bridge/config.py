@@ -51,6 +51,9 @@ class ServerConfig(Slice):
     """Phoenix's own limit; a longer frame closes the socket with 1009."""
     idle_timeout_s: Seconds = 60
     """Phoenix closes a socket that sent nothing for so long; clients send a heartbeat every 30 s."""
+    longpoll_window_s: Annotated[float, Field(gt=0, le=15)] = 10
+    """How long a long poll hangs when there is nothing to tell; phoenix.js gives it up after 20 s. A client
+    that has not polled for one and a half of it counts as gone."""
     shutdown_s: Seconds = 10
     """How long a stop may take before what is left is dropped."""
 

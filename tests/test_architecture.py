@@ -167,6 +167,7 @@ CATCH_ALL = frozenset(
         "sessions.journal",  # its thread serves every session and must outlive any one operation
         "transports.phoenix_channels",  # a crash of one channel is told to its client, as Phoenix does
         "transports.phoenix_ws",
+        "transports.phoenix_longpoll",
         "transports.http",
         "simulator.server",
     }

@@ -14,6 +14,9 @@ from typing import Protocol
 PULL_BYTES = 64 * 1024
 """Taken from the hub before each look at the socket: what asyncio buffers before it says "full"."""
 
+HELD_SHARE = 8
+"""A client that leaves this part of its outbox's bound unread, in replies alone, is read no further."""
+
 
 class Source(Protocol):
     """A hub's subscription, as far as an outbox needs it."""
