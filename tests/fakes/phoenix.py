@@ -42,7 +42,7 @@ class PhoenixServer:
         app = make_app(self.service.as_service(), self.config, self.hub_config, self.clock)
         self.runner = make_runner(app, self.config)
         await self.runner.setup()
-        site = web.TCPSite(self.runner, "127.0.0.1", port, reuse_address=True)
+        site = web.TCPSite(self.runner, "127.0.0.1", port, reuse_address=True, backlog=1024)
         await site.start()
         self.port = self.runner.addresses[0][1]
 

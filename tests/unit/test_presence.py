@@ -126,7 +126,7 @@ def test_what_changes_within_a_moment_is_told_as_one() -> None:
 
 
 def test_the_more_look_the_longer_changes_are_gathered() -> None:
-    """What comes and goes in a full room is told to everybody there: so many of them in a second, not more."""
+    """What happens in a full room is told to everybody there: to so many in a second, not more."""
     house = House()
     viewers = [house.enter(f"v{n}") for n in range(1000)]
     house.settle(*viewers)
