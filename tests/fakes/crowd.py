@@ -28,6 +28,7 @@ UPGRADE = (
     "Sec-WebSocket-Version: 13\r\n\r\n"
 ).encode()
 TEXT, CLOSE = 1, 8
+FINISHED = b'"turn_finished"'
 
 
 class Fan(asyncio.Protocol):
@@ -45,6 +46,8 @@ class Fan(asyncio.Protocol):
         """Frames about presence."""
         self.present: dict[str, str] = {}
         self.bytes = 0
+        self.glances = False
+        """Once joined it looks for a turn's end alone, and costs the machine next to nothing."""
         self.closed: int | None = None
         self._texts: list[str] = []
         self._answered: asyncio.Future[Json] | None = None
@@ -96,6 +99,31 @@ class Fan(asyncio.Protocol):
         assert self.finished is not None
         return self.finished
 
+    async def until_glanced(self) -> None:
+        """Until a turn was seen to end."""
+        async with asyncio.timeout(PATIENCE_S):
+            await self._done.wait()
+        self._done.clear()
+
+    async def until_text(self, port: int, text: str) -> None:
+        """Until it has this text, coming back where it is sent away."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not (self.text == text and self.finished in (text, None)):
+                await self._progress()
+                if self._gone is not None and self._gone.done():
+                    await self.join(port)
+
+    async def _progress(self) -> None:
+        assert self._gone is not None
+        done = asyncio.ensure_future(self._done.wait())
+        try:
+            await asyncio.wait({done, self._gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            done.cancel()
+        self._done.clear()
+        if self._wrong is not None:
+            raise self._wrong
+
     async def until_gone(self) -> int | None:
         """The code of the close, None where there was no word."""
         assert self._gone is not None
@@ -125,6 +153,11 @@ class Fan(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.bytes += len(data)
         buffer = self._buffer
+        if self.glances and self.joined:
+            if FINISHED in (seen := bytes(buffer) + data):
+                self._done.set()
+            buffer[:] = b"" if FINISHED in seen else seen[-len(FINISHED) :]
+            return
         buffer += data
         if not self._open:
             head, found, _ = buffer.partition(b"\r\n\r\n")
@@ -239,9 +272,13 @@ class Crowd:
     async def measure(self) -> Json:
         return await self.ask(do="measure")
 
-    async def come(self, count: int, topic: str = "session:main", at_once: int = 100) -> list[Fan]:
+    async def come(
+        self, count: int, topic: str = "session:main", at_once: int = 100, *, glances: bool = False
+    ) -> list[Fan]:
         """So many more clients, joined."""
         fans = [Fan(topic) for _ in range(count)]
+        for fan in fans:
+            fan.glances = glances
         self.fans += fans
         await self.back(fans, at_once)
         return fans
