@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import typer.main
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # as a script it stands outside of the package
@@ -121,7 +122,10 @@ def configuration() -> str:
     lines += _table("The top of the file", None, Config.model_fields, skip=set(tables))
     for name, field in tables.items():
         model: Any = field.annotation
-        lines += _table(f"[{name}]", model.__doc__, model.model_fields)
+        title = f"[{name}]"
+        if (each := _each(field)) is not None:
+            model, title = each, f"[[{name}]]"
+        lines += _table(title, model.__doc__, model.model_fields)
     return "\n".join(lines) + "\n"
 
 
@@ -146,7 +150,14 @@ def _dotted(version: tuple[int, ...]) -> str:
 
 
 def _is_table(field: FieldInfo) -> bool:
-    return isinstance(field.annotation, type) and issubclass(field.annotation, Slice)
+    is_slice = isinstance(field.annotation, type) and issubclass(field.annotation, Slice)
+    return is_slice or _each(field) is not None
+
+
+def _each(field: FieldInfo) -> type[Slice] | None:
+    """What each table of a list of tables is."""
+    (each,) = get_args(field.annotation) if get_origin(field.annotation) is list else (None,)
+    return each if isinstance(each, type) and issubclass(each, Slice) else None
 
 
 def _table(
@@ -165,6 +176,8 @@ def _default(name: str, field: FieldInfo) -> str:
     if name == "state_dir":
         return "`~/.local/state/claude-bridge`, with `--simulate` `…/claude-bridge-simulated`"
     value = field.default
+    if value is PydanticUndefined:
+        return "needed"
     if value is None or value == "":
         return ""
     if isinstance(value, bool):

@@ -107,6 +107,9 @@ TABLE = (
     Row(("auth",), VOCABULARY, SOCKETS | TMUX | CHILDREN),
     Row(("hub",), ("errors", "events", "log"), SOCKETS | LOOP | TMUX | CHILDREN),
     Row(("presence",), ("clock", "events", "hub"), SOCKETS | LOOP | TMUX | CHILDREN | CLOCK),
+    Row(("webhooks.endpoint",), (*VOCABULARY, "wire.webhooks"), TMUX | CHILDREN | CLOCK),
+    Row(("webhooks.kept",), ("webhooks.endpoint",), PURE_NEVER),
+    Row(("webhooks.*",), (*VOCABULARY, "wire.webhooks", "webhooks.*"), TMUX | CHILDREN | CLOCK),
     # The application and what speaks to it.
     Row(
         ("service",),
@@ -150,7 +153,7 @@ PACKAGES = frozenset(
     {
         "",
         *("sessions", "sessions.backends", "sessions.claude"),
-        *("wire", "transports", "simulator", "console", "drill"),
+        *("wire", "transports", "simulator", "console", "drill", "webhooks"),
     }
 )
 """Packages whose `__init__` says at most what they are: they import nothing of the bridge."""

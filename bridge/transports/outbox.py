@@ -82,6 +82,8 @@ class Outbox:
         """Queue a reply: it leaves at the end of this tick, before any event published after this call."""
         if self._state is _State.CLOSED:
             return
+        if self._direct_bytes > self._limit and self._state is not _State.CONGESTED:
+            self.flush()  # it has not been offered yet: a long snapshot, and what follows it at once
         # One reply may be larger than the bound (a long history); that it waits behind so much is not.
         if self._direct_bytes > self._limit:
             self._overflow()

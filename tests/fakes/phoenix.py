@@ -51,7 +51,7 @@ class PhoenixServer:
         self.sockets = next(owner for owner in owners if isinstance(owner, PhoenixSockets))
         self.runner = make_runner(app, self.config)
         await self.runner.setup()
-        site = web.TCPSite(self.runner, "127.0.0.1", port, reuse_address=True)
+        site = web.TCPSite(self.runner, "127.0.0.1", port, reuse_address=True, backlog=1024)
         await site.start()
         self.port = self.runner.addresses[0][1]
 
