@@ -201,8 +201,8 @@ class Service:
         return await self._registry.history(session, before, command.limit)
 
     async def turn(self, who: Principal, name: str, turn: str) -> Turn:
-        """One turn, queued, open or finished, with its tools' whole output. As with `join`, nothing is awaited
-        between the view of an open turn and the return."""
+        """One turn, queued, open or finished, with its tools' whole output. As with `join`, nothing is
+        awaited between the view of an open turn and the return."""
         who.require("watch", name)
         found = await self._registry.get(name).turn(TurnId(turn))
         if found is None:

@@ -168,6 +168,7 @@ CATCH_ALL = frozenset(
         "transports.phoenix_channels",  # a crash of one channel is told to its client, as Phoenix does
         "transports.phoenix_ws",
         "transports.http",
+        "transports.rest",
         "simulator.server",
     }
 )

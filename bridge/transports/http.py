@@ -1,11 +1,12 @@
 """The HTTP side: what answers at which path.
 
-`make_app` mounts the transports that exist; the others (long poll, Socket.IO, REST, the console) get
-their paths here when they come. Unknown paths are 404.
+`make_app` mounts the transports that exist; the others (long poll, Socket.IO, the console) get their paths
+here when they come. Unknown paths are 404.
 """
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 
 import orjson
@@ -15,15 +16,20 @@ from bridge.clock import Clock
 from bridge.config import HubConfig, ServerConfig
 from bridge.service import Service
 from bridge.transports.phoenix_ws import PhoenixSockets
+from bridge.transports.rest import Rest
 
 
 def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Clock) -> web.Application:
-    """The application, to be run by `make_runner`; its shutdown sends every client away with 1012."""
+    """The application, to be run by `make_runner`; its shutdown sends every client away: sockets with
+    1012, event streams at an end."""
     app = web.Application()
     sockets = PhoenixSockets(service, server, hub, clock)
+    rest = Rest(service, server, hub, clock)
 
     async def stop(_: web.Application) -> None:
-        await sockets.close()
+        async with asyncio.TaskGroup() as group:
+            for each in (sockets, rest):
+                group.create_task(each.close())
 
     async def health(request: web.Request) -> web.Response:
         return _health(service, live="live" in request.query or request.path.endswith("/live"))
@@ -31,6 +37,7 @@ def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Cloc
     app.on_shutdown.append(stop)
     for path in ("/socket/websocket", "/socket/websocket/"):
         app.router.add_route("*", path, sockets.handle)
+    rest.mount(app)
     app.router.add_get("/healthz", health)
     app.router.add_get("/healthz/live", health)
     return app
