@@ -7,10 +7,12 @@ here when they come. Unknown paths are 404.
 from __future__ import annotations
 
 import asyncio
+import logging
 from http import HTTPStatus
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from bridge.clock import Clock
 from bridge.config import HubConfig, ServerConfig
@@ -44,8 +46,25 @@ def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Cloc
 
 
 def make_runner(app: web.Application, server: ServerConfig) -> web.AppRunner:
-    """No access log: its lines would carry the token of the query."""
-    return web.AppRunner(app, access_log=None, shutdown_timeout=server.shutdown_s, handle_signals=False)
+    """No access log: its lines would carry the token of the query. Compressed bodies are left as they are,
+    and so refused: a small one may become a very large one."""
+    logger = logging.getLogger("aiohttp.server")
+    logger.addFilter(_is_ours)
+    return web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=server.shutdown_s,
+        handle_signals=False,
+        auto_decompress=False,
+        logger=logger,
+    )
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Not where a client does not speak HTTP as it should: it is told so, and what it said instead does not
+    belong in a log."""
+    problem = record.exc_info[1] if record.exc_info else None
+    return not isinstance(problem, HttpProcessingError | web.RequestPayloadError)
 
 
 def _health(service: Service, *, live: bool) -> web.Response:

@@ -170,7 +170,7 @@ body{color:#222;background:#fff}
 h2{margin:2.5rem 0 0;font-size:1.1rem}code{font:.9em ui-monospace,monospace;overflow-wrap:anywhere}
 table{border-collapse:collapse;width:100%}
 td{border-top:1px solid #8884;padding:.3rem .8rem .3rem 0;vertical-align:top}
-td:first-child{white-space:nowrap}p.note{white-space:pre-line}
+td:first-child{white-space:nowrap}
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}a{color:#8bf}}"""
 
 
@@ -183,7 +183,7 @@ def page(link: str) -> str:
         '<meta name="viewport" content="width=device-width">',
         f"<title>{escape(info['title'])} REST</title><style>{STYLE}</style></head><body>",
         f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>",
-        f'<p class="note">{_text(info["description"])}</p>',
+        *(f"<p>{_text(each)}</p>" for each in info["description"].split("\n\n")),
         f'<p><a href="{escape(link)}">openapi.json</a></p>',
     ]
     for path, methods in said["paths"].items():
@@ -200,16 +200,18 @@ def _section(path: str, method: str, operation: Json) -> str:
     ]
     if "requestBody" in operation:
         rows.append(("body", _kind(operation["requestBody"]["content"]["application/json"]["schema"]), ""))
+    refusals = []
     for status, response in operation["responses"].items():
         if "$ref" in response:
             codes = response["$ref"].rpartition("/")[2].split(".")[1:]
-            rows.append((status, "", ", ".join(f"`{code}`" for code in codes)))
+            refusals.append(f"{status} {', '.join(f'`{code}`' for code in codes)}")
             continue
         kinds = " or ".join(
             _kind(said["schema"]) if kind == "application/json" else escape(kind)
             for kind, said in response["content"].items()
         )
         rows.append((status, kinds, response["description"]))
+    rows.append(("refusals", _kind(ref("Error")), "; ".join(refusals)))
     title = f"<h2 id={escape(operation['operationId'])}><code>{method.upper()} {escape(path)}</code></h2>"
     return f"{title}<p>{_text(operation['summary'])}</p>{_table(rows)}"
 
