@@ -96,8 +96,12 @@ class EventSource:
 
     @asynccontextmanager
     async def connected(self, method: str = "GET", **request: Any) -> AsyncIterator[EventSource]:
-        """Connect; leaving cuts the connection, where it is still there, without a word."""
+        """Connect; leaving cuts the connection, where it is still there, without a word. What had come and was
+        not taken is lost with it: so a test says between which two events the cut is."""
         headers = dict(self.headers)
+        del self.parser.told[self._read :]
+        if self.parser.told:
+            self.parser.last_id = self.parser.told[-1].id
         if self.parser.last_id:
             headers["Last-Event-ID"] = self.parser.last_id
         self.parser.begin_again()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,13 @@ import aiohttp
 
 from tests.fakes.event_stream import PATIENCE_S, EventSource
 from tests.fakes.service import TOKEN
+
+
+async def until(true: Callable[[], object]) -> None:
+    """Until something is so on the server, of which no client is told."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not true():  # noqa: ASYNC110  (nothing tells)
+            await asyncio.sleep(0.001)
 
 
 @dataclass
@@ -68,4 +76,4 @@ class RestClient:
         return EventSource(f"{self.address}{path}", self.token, **headers)
 
 
-__all__ = ["PATIENCE_S", "Answer", "RestClient"]
+__all__ = ["PATIENCE_S", "Answer", "RestClient", "until"]

@@ -121,15 +121,19 @@ class FakeService:
         self.supervisor = Supervisor("screens")
         """To be run by who needs screens."""
         self.screens = Screens(self.panes.connect, self.supervisor, (220, 50))
-        self._authenticator = Authenticator(
-            [
-                (TOKEN, Principal("owner", ADMIN)),
-                (WATCH_TOKEN, Principal("guest", frozenset({"watch"}))),
-            ]
-        )
+        self._tokens = [
+            (TOKEN, Principal("owner", ADMIN)),
+            (WATCH_TOKEN, Principal("guest", frozenset({"watch"}))),
+        ]
+        self._authenticator = Authenticator(self._tokens)
 
     def as_service(self) -> Service:
         return cast(Service, self)
+
+    def admit(self, token: str, scopes: frozenset[str]) -> None:
+        """One more token, which names its holder."""
+        self._tokens.append((token, Principal(token, scopes)))
+        self._authenticator = Authenticator(self._tokens)
 
     def add(self, name: str) -> FakeSession:
         return self.sessions.setdefault(name, FakeSession(a_session(name)))
