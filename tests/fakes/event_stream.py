@@ -96,8 +96,8 @@ class EventSource:
 
     @asynccontextmanager
     async def connected(self, method: str = "GET", **request: Any) -> AsyncIterator[EventSource]:
-        """Connect; leaving cuts the connection, where it is still there, without a word. What had come and was
-        not taken is lost with it: so a test says between which two events the cut is."""
+        """Connect; leaving cuts the connection, where it is still there, without a word. What had come and
+        was not taken is lost with it: so a test says between which two events the cut is."""
         headers = dict(self.headers)
         del self.parser.told[self._read :]
         if self.parser.told:
