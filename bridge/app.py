@@ -64,8 +64,7 @@ from bridge.supervision import ChildSpec, RestartBudget, Supervisor
 from bridge.transports.http import make_app, make_runner
 from bridge.upstream import SimulatorProcess
 from bridge.webhooks.dispatch import Webhooks
-from bridge.wire.phoenix import ENCODERS
-from bridge.wire.phoenix_poll import POLL_ENCODERS
+from bridge.wire.formats import ENCODERS
 
 log = structlog.get_logger(__name__)
 
@@ -252,7 +251,7 @@ class Bridge:
     async def _build(self, journal: Journal, tmux: Tmux, claude: ClaudeConfig, token: str) -> web.Application:
         config = self.config
         loop = asyncio.get_running_loop()
-        hub = Hub({**ENCODERS, **POLL_ENCODERS}, config.hub, loop.call_soon, Epoch(secrets.token_hex(6)))
+        hub = Hub(ENCODERS, config.hub, loop.call_soon, Epoch(secrets.token_hex(6)))
         presence = Presence(hub, self._clock, loop.call_later)
         lobby = hub.topic(LOBBY, numbered=False)
         sessions = Supervisor("sessions", budget=SESSIONS_BUDGET, clock=self._clock)

@@ -49,6 +49,8 @@ class ServerConfig(Slice):
     """Topics one socket may join."""
     max_frame_bytes: Positive = 10_000_000
     """Phoenix's own limit; a longer frame closes the socket with 1009."""
+    max_body_bytes: Positive = 8 * MIB
+    """Of one REST request: the longest prompt, however JSON writes it, and some room."""
     idle_timeout_s: Seconds = 60
     """Phoenix closes a socket that sent nothing for so long; clients send a heartbeat every 30 s."""
     longpoll_window_s: Annotated[float, Field(gt=0, le=15)] = 10

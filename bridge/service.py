@@ -24,7 +24,7 @@ from bridge.commands import (
     SubmitPrompt,
     TypeIntoTerminal,
 )
-from bridge.errors import BridgeError, Forbidden, InvalidPayload
+from bridge.errors import BridgeError, Forbidden, InvalidPayload, TurnNotFound
 from bridge.events import AnyBlock, Epoch, Seq, Session, Snapshot, ToolBlock, Turn, TurnId
 from bridge.hub import Hub, Subscriber, Subscription
 from bridge.presence import Attendance, Presence
@@ -57,6 +57,15 @@ class Joined:
     recovered: bool
     subscription: Subscription
     attendance: Attendance
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A session as it is, without its finished turns; a join or a stream goes on after `seq`."""
+
+    snapshot: Snapshot
+    epoch: Epoch
+    seq: Seq
 
 
 class Service:
@@ -152,6 +161,21 @@ class Service:
         attendance = self._presence.enter(topic.name, who.name, transport, subscriber)
         return Joined(self._fitting(snapshot), topic.epoch, topic.seq, recovered, subscription, attendance)
 
+    async def look(self, who: Principal, name: str) -> Seen:
+        """The session's state for who does not stay."""
+        who.require("watch", name)
+        snapshot = await self._registry.get(name).snapshot(0)
+        topic = self._hub.topic(f"session:{name}")
+        return Seen(snapshot, topic.epoch, topic.seq)
+
+    def follow(self, who: Principal, name: str, subscriber: Subscriber) -> Subscription:
+        """What happens in a session from now on, for who waits for something of it: nobody is shown as
+        present."""
+        who.require("watch", name)
+        self._registry.get(name)
+        subscription, _ = self._hub.topic(f"session:{name}").subscribe(subscriber)
+        return subscription
+
     def call(self, who: Principal, name: str, command: Command, done: Callable[[object], None]) -> None:
         """`done` gets the reply or a `BridgeError`, exactly once, before the command's events."""
         try:
@@ -175,6 +199,15 @@ class Service:
         session = self._registry.get(name).core.facts.name
         before = TurnId(command.before) if command.before is not None else None
         return await self._registry.history(session, before, command.limit)
+
+    async def turn(self, who: Principal, name: str, turn: str) -> Turn:
+        """One turn, queued, open or finished, with its tools' whole output. As with `join`, nothing is
+        awaited between the view of an open turn and the return."""
+        who.require("watch", name)
+        found = await self._registry.get(name).turn(TurnId(turn))
+        if found is None:
+            raise TurnNotFound(turn, f"There is no turn {turn}, or it is not kept any more.")
+        return found
 
     # --- a session's screen -----------------------------------------------------------------------------
 

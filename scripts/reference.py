@@ -1,10 +1,12 @@
-"""Writes the reference pages that are made from the code: `make docs`; with --check, says whether they are.
+"""Writes what is made from the code, reference pages and spec/openapi.json: `make docs`; with --check, says
+whether it is up to date.
 
 A page cannot drift from the command line or the settings, because a test compares the two.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -20,6 +22,7 @@ from bridge import cli  # noqa: E402
 from bridge.config import FLAGS, Config, Slice  # noqa: E402
 from bridge.sessions import tmux  # noqa: E402
 from bridge.sessions.claude import launch  # noqa: E402
+from bridge.wire import openapi  # noqa: E402
 
 MADE = "<!-- Made by scripts/reference.py (`make docs`): change the code, not this page. -->"
 
@@ -129,9 +132,15 @@ def configuration() -> str:
     return "\n".join(lines) + "\n"
 
 
+def rest() -> str:
+    """spec/openapi.json."""
+    return json.dumps(openapi.document(), indent=2, ensure_ascii=False) + "\n"
+
+
 PAGES = {
     ROOT / "docs/reference/command-line.md": command_line,
     ROOT / "docs/reference/configuration.md": configuration,
+    ROOT / "spec/openapi.json": rest,
 }
 
 

@@ -172,6 +172,7 @@ CATCH_ALL = frozenset(
         "transports.phoenix_ws",
         "transports.phoenix_longpoll",
         "transports.http",
+        "transports.rest",
         "simulator.server",
     }
 )

@@ -1,32 +1,40 @@
 """The HTTP side: what answers at which path.
 
-`make_app` mounts the transports that exist; the others (Socket.IO, REST, the console) get
-their paths here when they come. Unknown paths are 404.
+`make_app` mounts the transports that exist; the console gets its path here when it comes. Unknown paths
+are 404.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from http import HTTPStatus
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from bridge.clock import Clock
 from bridge.config import HubConfig, ServerConfig
 from bridge.service import Service
 from bridge.transports.phoenix_longpoll import PhoenixPolls
 from bridge.transports.phoenix_ws import PhoenixSockets
+from bridge.transports.rest import Rest
 
 
 def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Clock) -> web.Application:
-    """The application, to be run by `make_runner`; its shutdown sends every client away with 1012."""
+    """The application, to be run by `make_runner`; its shutdown sends every client away: sockets with
+    1012, event streams at an end."""
     app = web.Application()
     sockets = PhoenixSockets(service, server, hub, clock)
     polls = PhoenixPolls(service, server, hub, clock)
+    rest = Rest(service, server, hub, clock)
 
     async def stop(_: web.Application) -> None:
         polls.close()
-        await sockets.close()
+        async with asyncio.TaskGroup() as group:
+            for each in (sockets, rest):
+                group.create_task(each.close())
 
     async def health(request: web.Request) -> web.Response:
         return _health(service, live="live" in request.query or request.path.endswith("/live"))
@@ -37,14 +45,32 @@ def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Cloc
         app.router.add_route("*", path, sockets.handle)
     for path in ("/socket/longpoll", "/socket/longpoll/"):
         app.router.add_route("*", path, polls.handle)
+    rest.mount(app)
     app.router.add_get("/healthz", health)
     app.router.add_get("/healthz/live", health)
     return app
 
 
 def make_runner(app: web.Application, server: ServerConfig) -> web.AppRunner:
-    """No access log: its lines would carry the token of the query."""
-    return web.AppRunner(app, access_log=None, shutdown_timeout=server.shutdown_s, handle_signals=False)
+    """No access log: its lines would carry the token of the query. Compressed bodies are left as they are,
+    and so refused: a small one may become a very large one."""
+    logger = logging.getLogger("aiohttp.server")
+    logger.addFilter(_is_ours)
+    return web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=server.shutdown_s,
+        handle_signals=False,
+        auto_decompress=False,
+        logger=logger,
+    )
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Not where a client does not speak HTTP as it should: it is told so, and what it said instead does not
+    belong in a log."""
+    problem = record.exc_info[1] if record.exc_info else None
+    return not isinstance(problem, HttpProcessingError | web.RequestPayloadError)
 
 
 def _health(service: Service, *, live: bool) -> web.Response:

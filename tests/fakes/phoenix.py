@@ -20,8 +20,7 @@ from bridge.hub import Hub
 from bridge.transports.http import make_app, make_runner
 from bridge.transports.phoenix_longpoll import PhoenixPolls
 from bridge.transports.phoenix_ws import PhoenixSockets
-from bridge.wire.phoenix import ENCODERS
-from bridge.wire.phoenix_poll import POLL_ENCODERS
+from bridge.wire.formats import ENCODERS
 from tests.fakes.service import TOKEN, FakeService, FixedClock
 
 PATIENCE_S = 10
@@ -41,7 +40,7 @@ class PhoenixServer:
 
     async def start(self, port: int = 0) -> None:
         loop = asyncio.get_running_loop()
-        self.hub = Hub({**ENCODERS, **POLL_ENCODERS}, self.hub_config, loop.call_soon, self.epoch)
+        self.hub = Hub(ENCODERS, self.hub_config, loop.call_soon, self.epoch)
         self.service = FakeService(self.hub, self.clock)
         self._screens = loop.create_task(self.service.supervisor.run())
         app = make_app(self.service.as_service(), self.config, self.hub_config, self.clock)

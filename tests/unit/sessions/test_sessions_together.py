@@ -39,11 +39,12 @@ from bridge.errors import (
     SessionExists,
     SessionNotFound,
     TooManySessions,
+    TurnNotFound,
     Unauthorized,
 )
 from bridge.events import Epoch, Event, RequestId, SessionChanged, SessionDeleted, TurnId
 from bridge.hub import Hub, Subscription
-from bridge.presence import Presence
+from bridge.presence import GATHER_S, Presence
 from bridge.screens import Screens
 from bridge.service import LOBBY, Joined, Service
 from bridge.sessions.backends.base import Liveness
@@ -304,6 +305,67 @@ async def test_what_was_published_is_in_the_journal_already(house: House) -> Non
         turn = await house.journal.turn("demo", finished.turn)  # type: ignore[arg-type]
         assert turn is not None
         assert (turn.status, turn.text, turn.blocks[0].block) == ("completed", "x", 0)
+
+
+async def test_a_turn_is_read_as_it_was_told_wherever_it_is(house: House) -> None:
+    """In the queue, open with its text so far, and finished; what never was is not found."""
+    house.prepare = lambda backend: setattr(backend, "answer_prompts", False)
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        first = (await call(service, "demo", SubmitPrompt(prompt="one", id="k")))["turn"]
+        second = (await call(service, "demo", SubmitPrompt(prompt="two")))["turn"]
+        backend = house.backends["demo"]
+        await asyncio.wait_for(backend.prompted.wait(), 10)
+        backend.say(PromptSeen(first), UpstreamActive(), TextArrived(0, "text", "so far"))
+        await viewer.until("delta")
+        running = await service.turn(ME, "demo", first)
+        assert (running.status, running.text, running.key) == ("running", "so far", "k")
+        assert (await service.turn(ME, "demo", second)).status == "queued"
+        now = await service.look(ME, "demo")
+        assert now.snapshot.open_turn == running
+        assert ([t.id for t in now.snapshot.queue], now.snapshot.turns) == ([second], ())
+        assert now.seq == viewer.subscriptions[0].topic.seq
+        backend.say(BlockSettled(0, "text", "so far, so good", message="m"), TurnEnded("completed", None))
+        await viewer.until("turn_finished")
+        finished = await service.turn(ME, "demo", first)
+        assert (finished.status, finished.text) == ("completed", "so far, so good")
+        with pytest.raises(TurnNotFound):
+            await service.turn(ME, "demo", "none")
+
+
+async def test_who_follows_is_told_from_then_on_and_is_not_shown(house: House) -> None:
+    """For who waits for something: nobody is there but who has joined."""
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        follower = Viewer(house.told)
+        follower.subscriptions.append(service.follow(ME, "demo", follower))
+        follower.flush()
+        await call(service, "demo", SubmitPrompt(prompt="x"))
+        await follower.until("turn_finished")
+        assert follower.seen[0].event == "turn_queued"
+        assert follower.seen == viewer.seen[-len(follower.seen) :]
+        await asyncio.sleep(2 * GATHER_S)  # who is there is told when this is over
+        joined, _ = await house.join(service, "demo")
+        assert len(joined.attendance.present) == 1
+
+
+async def test_reading_needs_the_scope_and_the_session(house: House) -> None:
+    """As a join does."""
+    asker = Principal("asker", frozenset({"prompt"}))
+    async with house.open() as service:
+        await house.join(service, "demo")
+        for ask in (
+            lambda: service.turn(asker, "demo", "t"),
+            lambda: service.look(asker, "demo"),
+        ):
+            with pytest.raises(Forbidden):
+                await ask()
+        with pytest.raises(Forbidden):
+            service.follow(asker, "demo", Viewer())
+        with pytest.raises(SessionNotFound):
+            service.follow(ME, "none", Viewer())
+        with pytest.raises(SessionNotFound):
+            await service.turn(ME, "none", "t")
 
 
 async def test_a_prompt_that_cannot_be_written_down_is_refused_and_the_session_goes_on(house: House) -> None:
