@@ -17,6 +17,7 @@ import pytest
 from bridge.errors import WireError
 from bridge.transports import phoenix_longpoll
 from bridge.transports.handshake import query_tokens
+from bridge.wire.phoenix import V2
 from bridge.wire.phoenix_poll import answer, frames, unit
 from tests.fakes.phoenix import PATIENCE_S, LongPollClient, PhoenixServer
 from tests.fakes.service import TOKEN, WATCH_TOKEN
@@ -370,6 +371,21 @@ async def test_N16_a_malformed_frame_ends_the_session(
     assert await poll.post(HEARTBEAT) == GONE
     assert (await poll.get())["status"] == 410
     await until(lambda: not server.hub.topic(A).viewers)
+
+
+async def test_K01_a_bug_while_a_frame_is_handled_ends_the_session(
+    server: PhoenixServer, poll: LongPollClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client begins another; the one beside it goes on."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    async with server.client() as other:
+        with monkeypatch.context() as patched:
+            patched.setattr(V2, "decode", broken)
+            assert await poll.post(HEARTBEAT) == GONE
+        await other.silence()
 
 
 # --- the end of a session --------------------------------------------------------------------------
