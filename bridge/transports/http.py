@@ -6,10 +6,12 @@ their paths here when they come. Unknown paths are 404.
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from bridge.clock import Clock
 from bridge.config import HubConfig, ServerConfig
@@ -38,7 +40,28 @@ def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Cloc
 
 def make_runner(app: web.Application, server: ServerConfig) -> web.AppRunner:
     """No access log: its lines would carry the token of the query."""
-    return web.AppRunner(app, access_log=None, shutdown_timeout=server.shutdown_s, handle_signals=False)
+    return web.AppRunner(
+        app, access_log=None, logger=_log, shutdown_timeout=server.shutdown_s, handle_signals=False
+    )
+
+
+def _unsaid(record: logging.LogRecord) -> bool:
+    """Keep what was sent out of the log where it was no HTTP.
+
+    aiohttp answers that with 400, and logs an error whose traceback quotes the request: anybody could fill
+    the log, and tokens may stand in the line that is quoted.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, HttpProcessingError):
+        return True
+    record.msg, record.args = "x malformed request", ()
+    record.exc_info = record.exc_text = None
+    record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+    return _log.isEnabledFor(logging.DEBUG)
+
+
+_log = logging.getLogger(__name__)
+_log.addFilter(_unsaid)
 
 
 def _health(service: Service, *, live: bool) -> web.Response:
