@@ -103,7 +103,8 @@ class PhoenixSockets:
             return web.Response(status=HTTPStatus.FORBIDDEN)
         problem = _upgrade_problem(request)
         if problem:
-            return web.Response(status=HTTPStatus.BAD_REQUEST, text=problem)
+            # Quoted from headers, which need not be UTF-8.
+            return web.Response(status=HTTPStatus.BAD_REQUEST, text=problem.encode(errors="replace").decode())
         if self._emptied is not None:
             return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
         return _Admission(who, codec, protocols.phoenix)
