@@ -40,7 +40,9 @@ async def test_fifty_thousand_malformed_inputs_leave_nothing_behind(
     count = rounds(50_000)
     with nothing_logged():
         await attack_all(server, seed, max(len(ATTACKS), count // 10))
-        held, before = Held(server), resident_mb()
+        held = Held(server)
+        await held.while_nobody_is_there()
+        before = resident_mb()
         found: dict[str, Any] = await attack_all(server, seed + 1, count - count // 10)
         await held.until_released()
     grown = resident_mb() - before

@@ -15,6 +15,7 @@ async def test_five_hundred_malformed_inputs_leave_nothing_behind(server: Phoeni
     with nothing_logged():
         await attack_all(server, 0, len(ATTACKS))  # whatever is made once and kept, is made here
         held = Held(server)
+        await held.while_nobody_is_there()
         found = await attack_all(server, SEED, COUNT)
         await held.until_released()
     for name, outcomes in found.items():

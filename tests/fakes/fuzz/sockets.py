@@ -177,8 +177,12 @@ ATTACKS: list[Attack] = [
         "http",
         (
             _upgrade(WEBSOCKET),
-            _upgrade("/socket/websocket?vsn=1.0.0", "Sec-WebSocket-Protocol: phoenix, base64url.bearer.phx.x"),
-            _upgrade(WEBSOCKET, "Origin: http://localhost:4040", "Sec-WebSocket-Extensions: permessage-deflate"),
+            _upgrade(
+                "/socket/websocket?vsn=1.0.0", "Sec-WebSocket-Protocol: phoenix, base64url.bearer.phx.x"
+            ),
+            _upgrade(
+                WEBSOCKET, "Origin: http://localhost:4040", "Sec-WebSocket-Extensions: permessage-deflate"
+            ),
             b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
             b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello",
             b"GET /../nowhere?x=%ff HTTP/1.0\r\n\r\n",
@@ -213,15 +217,22 @@ async def attack_all(server: PhoenixServer, seed: int, count: int) -> dict[str, 
 
 
 class Held:
-    """What a server holds for its clients: taken before they come, and the same again when they have gone."""
+    """What a server holds for its clients: taken while there are none, and no more when they have gone."""
 
     def __init__(self, server: PhoenixServer) -> None:
         self._server = server
+        self._before: dict[str, int] = {}
+
+    async def while_nobody_is_there(self) -> None:
+        await self._until(lambda now: not now["connections"])
         self._before = self._now()
 
     async def until_released(self) -> None:
+        await self._until(lambda now: all(now[what] <= self._before[what] for what in now))
+
+    async def _until(self, true: Callable[[dict[str, int]], bool]) -> None:
         deadline = asyncio.get_running_loop().time() + PATIENCE_S
-        while (now := self._now()) != self._before:
+        while not true(now := self._now()):
             assert asyncio.get_running_loop().time() < deadline, f"before {self._before}, now {now}"
             await asyncio.sleep(0.01)
 
