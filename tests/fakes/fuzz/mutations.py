@@ -101,7 +101,7 @@ def _flip(data: bytes, chance: random.Random, _: Sequence[bytes]) -> bytes:
     if not data:
         return data
     changed = bytearray(data)
-    for _ in range(chance.randint(1, 4)):
+    for _bit in range(chance.randint(1, 4)):
         changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
     return bytes(changed)
 
