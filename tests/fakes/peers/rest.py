@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -96,9 +97,11 @@ class RestPeer(Peer):
         pytest.skip(f"what is asked by {event} {body} is a path over REST")
 
     async def _call(self, method: str, path: str, body: Any = None, **more: Any) -> Json:
+        headers = self._auth
         if body is not None:
-            more["json"] = body
-        async with self.http.request(method, self._url(path), headers=self._auth, **more) as answer:
+            headers["Content-Type"] = "application/json"
+            more["data"] = io.BytesIO(json.dumps(body).encode())  # aiohttp warns of a megabyte as bytes
+        async with self.http.request(method, self._url(path), headers=headers, **more) as answer:
             said: Json = await answer.json() if answer.status != 204 else {}
         if answer.status >= 400:
             raise _refused(answer.status, said)
