@@ -48,6 +48,10 @@ class ChannelsPeer(Peer):
         await self.ask(topic, "phx_leave")
         del self._joins[topic]
 
+    async def cut(self) -> None:
+        await super().cut()
+        self._joins.clear()
+
     async def _ask(self, join_ref: str | None, ref: str, topic: str, event: str, payload: Any) -> Reply:
         future = self._asked[ref] = asyncio.get_running_loop().create_future()
         frame: Any = [join_ref, ref, topic, event, payload]
