@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import aiohttp
@@ -88,8 +88,11 @@ class Peer(ABC):
         await self.http.close()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        ends = await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        for end in ends:
+            if isinstance(end, AssertionError):
+                raise end
 
     async def close(self) -> None:
         await self.cut()
@@ -155,8 +158,16 @@ class Peer(ABC):
         self.end = self.end or how
         self._news.set()
 
-    def _spawn(self, work: Any) -> None:
-        self._tasks.add(asyncio.get_running_loop().create_task(work))
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Read on beside the test. What is read and must not be ends the peer, and fails who waits for it."""
+        self._tasks.add(asyncio.get_running_loop().create_task(self._watched(work)))
+
+    async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as e:
+            self._ended(repr(e))
+            raise
 
 
 def answered(status: str, response: Any, order: int) -> Reply:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -53,6 +55,8 @@ class RestPeer(Peer):
         if answer.status != 200:
             raise _refused(answer.status, await answer.json())
         assert answer.content_type == "text/event-stream"
+        if topic in self._streams:
+            await self.leave(topic)
         self._streams[topic] = answer
         joined: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._spawn(self._receive(topic, answer, joined))
@@ -65,6 +69,11 @@ class RestPeer(Peer):
 
     async def leave(self, topic: str) -> None:
         self._streams.pop(topic).close()
+
+    async def cut(self) -> None:
+        for answer in self._streams.values():
+            answer.close()
+        await super().cut()
 
     async def _of_lobby(self, event: str, _: str, body: Any) -> Json:
         match event:
@@ -112,7 +121,7 @@ class RestPeer(Peer):
     ) -> None:
         fields: dict[str, str] = {}
         epoch = ""
-        async for raw in answer.content:
+        async for raw in _lines(answer):
             line = raw.decode().removesuffix("\n").removesuffix("\r")
             if line:
                 name, _, value = line.partition(":")
@@ -131,7 +140,8 @@ class RestPeer(Peer):
                     assert said == (f"{epoch}:{payload['seq']}" if "seq" in payload else None), fields
                     self._hear(topic, fields["event"], payload)
             fields = {}
-        self._ended("the stream ended")
+        if self._streams.get(topic) is answer:
+            self._ended("the stream ended")
 
     @property
     def _auth(self) -> dict[str, str]:
@@ -139,6 +149,12 @@ class RestPeer(Peer):
 
     def _url(self, path: str) -> str:
         return f"{self.address}/api{path}"
+
+
+async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    with suppress(aiohttp.ClientConnectionError):  # it was closed on this side
+        async for line in answer.content:
+            yield line
 
 
 def _refused(status: int, said: Json) -> Refused:
