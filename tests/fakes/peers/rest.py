@@ -42,8 +42,8 @@ class RestPeer(Peer):
             await self._call("POST", "/sessions", {"name": name, **start})
         headers = {"Accept": "text/event-stream"}
         if (after := options.pop("after", None)) is not None:
-            if set(after) != {"epoch", "seq"}:
-                pytest.skip("over REST a cursor is one string")
+            if set(after) != {"epoch", "seq"} or after["seq"] < 0:
+                pytest.skip("over REST a cursor is one string, and one that makes no sense gives a snapshot")
             headers["Last-Event-ID"] = f"{after['epoch']}:{after['seq']}"
         query = {key: str(value) for key, value in options.items()}
         answer = await self.http.get(
