@@ -39,29 +39,25 @@ def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Cloc
 
 
 def make_runner(app: web.Application, server: ServerConfig) -> web.AppRunner:
-    """No access log: its lines would carry the token of the query."""
+    """No access log: its lines would carry the token of the query. Compressed bodies are left as they are,
+    and so refused: a small one may become a very large one."""
+    logger = logging.getLogger("aiohttp.server")
+    logger.addFilter(_is_ours)
     return web.AppRunner(
-        app, access_log=None, logger=_log, shutdown_timeout=server.shutdown_s, handle_signals=False
+        app,
+        access_log=None,
+        shutdown_timeout=server.shutdown_s,
+        handle_signals=False,
+        auto_decompress=False,
+        logger=logger,
     )
 
 
-def _unsaid(record: logging.LogRecord) -> bool:
-    """Keep what was sent out of the log where it was no HTTP.
-
-    aiohttp answers that with 400, and logs an error whose traceback quotes the request: anybody could fill
-    the log, and tokens may stand in the line that is quoted.
-    """
-    error = record.exc_info[1] if record.exc_info else None
-    if not isinstance(error, HttpProcessingError):
-        return True
-    record.msg, record.args = "x malformed request", ()
-    record.exc_info = record.exc_text = None
-    record.levelno, record.levelname = logging.DEBUG, "DEBUG"
-    return _log.isEnabledFor(logging.DEBUG)
-
-
-_log = logging.getLogger(__name__)
-_log.addFilter(_unsaid)
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Not where a client does not speak HTTP as it should: it is told so, and what it said instead does not
+    belong in a log."""
+    problem = record.exc_info[1] if record.exc_info else None
+    return not isinstance(problem, HttpProcessingError | web.RequestPayloadError)
 
 
 def _health(service: Service, *, live: bool) -> web.Response:
