@@ -243,7 +243,7 @@ class Held:
             "connections": len(server.runner.server.connections),
             "subscriptions": sum(topic.viewers for topic in server.hub._topics.values()),
             "present": sum(len(room.now) for room in service.presence._rooms.values()),
-            "tokens in use": len(service.connections._ends),
+            "connections to be ended with their token": sum(map(len, service.connections._ends.values())),
             "screens watched": sum(len(pane.lines) for pane in service.panes.panes.values()),
             "tasks": len(asyncio.all_tasks()),
             "files": len(os.listdir("/proc/self/fd")),
