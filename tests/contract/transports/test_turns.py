@@ -95,6 +95,7 @@ async def test_a_key_makes_a_prompt_once(connect: Connect, way: str, talk: str) 
     assert (await peer.join(talk, {"turns": 0}))["session"]["turns"] == joined["session"]["turns"] + 1
 
 
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # so python-socketio polls
 async def test_a_prompt_has_text_and_a_limit(connect: Connect, way: str, talk: str) -> None:
     """Empty and too large ones are refused as such."""
     peer = await connect(way)

@@ -25,7 +25,7 @@ class SocketIOPeer(Peer):
         refusals: list[Any] = []
         client.on("message", self._hear)
         client.on("connect_error", refusals.append)
-        client.on("disconnect", lambda reason: self._ended(f"disconnected: {reason}"))
+        client.on("disconnect", lambda reason: self._parted(client, reason))
         try:
             await client.connect(self.address, auth={"token": self.token}, transports=self._transports)
         except socketio.exceptions.ConnectionError as e:
@@ -40,9 +40,17 @@ class SocketIOPeer(Peer):
     async def leave(self, topic: str) -> None:
         await self._emit("leave", topic)
 
+    async def cut(self) -> None:
+        await super().cut()
+        await asyncio.gather(self._client.eio.wait(), return_exceptions=True)
+
     async def close(self) -> None:
         await self._client.disconnect()
-        await self.cut()
+        await super().close()
+
+    def _parted(self, client: socketio.AsyncClient, reason: str) -> None:
+        if client is self._client:
+            self._ended(f"disconnected: {reason}")
 
     async def _emit(self, event: str, *data: Any) -> Reply:
         future: asyncio.Future[tuple[str, Any, int]] = asyncio.get_running_loop().create_future()
