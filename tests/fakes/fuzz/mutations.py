@@ -136,14 +136,16 @@ def _splice(data: bytes, chance: random.Random, corpus: Sequence[bytes]) -> byte
 
 
 def _swap(data: bytes, chance: random.Random, _: Sequence[bytes]) -> bytes:
-    """As JSON: another value, none, or one more where something stands."""
+    """As JSON, and what stands before it: another value, none, or one more where something stands."""
+    start = next((place for place, byte in enumerate(data) if byte in b"[{"), 0)
+    before = data[:start]
     try:
-        value = json.loads(data)
+        value = json.loads(data[start:])
     except ValueError:
         return _noise(data, chance, ())
     places = list(_places(value))
     if not places:
-        return json.dumps(chance.choice(VALUES)).encode()
+        return before + json.dumps(chance.choice(VALUES)).encode()
     holder, key = chance.choice(places)
     match chance.randrange(4):
         case 0:
@@ -152,7 +154,7 @@ def _swap(data: bytes, chance: random.Random, _: Sequence[bytes]) -> bytes:
             holder[key] = [holder[key]] * chance.choice((1, 3))
         case _:
             holder[key] = chance.choice(VALUES)
-    return json.dumps(value).encode()
+    return before + json.dumps(value).encode()
 
 
 def _span(data: bytes, chance: random.Random) -> tuple[int, int]:
