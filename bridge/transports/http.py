@@ -68,9 +68,9 @@ def make_runner(app: web.Application, server: ServerConfig) -> web.AppRunner:
 
 def _is_ours(record: logging.LogRecord) -> bool:
     """Not where a client does not speak HTTP as it should: it is told so, and what it said instead does not
-    belong in a log."""
+    belong in a log. Nor where it is gone before all of its body came."""
     problem = record.exc_info[1] if record.exc_info else None
-    return not isinstance(problem, HttpProcessingError | web.RequestPayloadError)
+    return not isinstance(problem, HttpProcessingError | web.RequestPayloadError | ConnectionError)
 
 
 def _health(service: Service, *, live: bool) -> web.Response:

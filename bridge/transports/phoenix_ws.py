@@ -85,7 +85,8 @@ class PhoenixSockets:
             return web.Response(status=HTTPStatus.FORBIDDEN)
         problem = _upgrade_problem(request)
         if problem:
-            return web.Response(status=HTTPStatus.BAD_REQUEST, text=problem)
+            # Quoted from headers, which need not be UTF-8.
+            return web.Response(status=HTTPStatus.BAD_REQUEST, text=problem.encode(errors="replace").decode())
         if self._emptied is not None:
             return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
         return admission, protocols.phoenix
@@ -332,6 +333,8 @@ def _upgrade_problem(request: web.Request) -> str | None:
         return f"'upgrade' header must contain 'websocket', got {_listed(upgrade)}"
     if hdrs.SEC_WEBSOCKET_KEY not in headers:
         return "'sec-websocket-key' header is absent"
+    if not headers[hdrs.SEC_WEBSOCKET_KEY].isascii():  # of what is no base64 aiohttp minds all but this
+        return "'sec-websocket-key' header is no base64"
     version = headers.getall(hdrs.SEC_WEBSOCKET_VERSION, [])
     if version != ["13"]:
         return f"'sec-websocket-version' header must equal '13', got {_listed(version)}"

@@ -120,6 +120,32 @@ async def test_A04_a_malformed_upgrade_is_400_with_the_reason_but_403_wins(
     assert (answer.status, answer.rest) == (403, b"")
 
 
+@pytest.mark.parametrize(
+    ("header", "problem"),
+    [
+        ("Connection: up\x86grade", "'connection' header must contain 'upgrade', got [\"up?grade\"]"),
+        ("Sec-WebSocket-Key: d\xd0\x94hlIHNhbXBsZSBub25jZQ==", "'sec-websocket-key' header is no base64"),
+    ],
+)
+async def test_a_malformed_upgrade_that_is_not_ascii_is_400_as_well(
+    server: PhoenixServer, header: str, problem: str
+) -> None:
+    """The reason quotes the header, as far as it can be."""
+    answer = await upgrade(server, f"/socket/websocket?{QUERY}", header, drop=(header.partition(":")[0],))
+    assert (answer.status, answer.rest.decode()) == (400, problem)
+
+
+async def test_what_is_no_http_leaves_no_line_and_no_token(
+    server: PhoenixServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """aiohttp would log an error that quotes the request."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(f"GET /socket/websocket?{QUERY} HTTPS\r\n\r\n".encode())
+    assert (await asyncio.wait_for(reader.read(), PATIENCE_S)).startswith(b"HTTP/1.0 400 ")
+    writer.close()
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("method", ["POST", "HEAD", "OPTIONS", "PUT", "DELETE"])
 async def test_A05_any_other_method_is_400_and_empty(server: PhoenixServer, method: str) -> None:
     """Nobody is asked for a token then."""
