@@ -23,16 +23,20 @@ CLIENTS = (1, 50, 200, 1000)
 KINDS = ("naive", "batched", "ours")
 QUIET_S = 0.3
 """No new byte for so long means that everything has arrived; all of it is on loopback."""
+SETTLE_S = 1.0
+"""The same after joins: who came is told to everybody for some time after, a fraction of this at each."""
 
 
 class Bench:
     """One server of a kind, with so many joined clients."""
 
-    def __init__(self, kind: str, clients: int, *, sample: bool = False) -> None:
+    def __init__(self, kind: str, clients: int, *, sample: bool = False, way: str = "websocket") -> None:
+        """`way`: the transport, where there is a choice."""
         self.server = Peer("bench.fan_peers", "server", kind)
         self.load = Peer("bench.fan_peers", "load")
+        self.way = way
         self.port = self.server.hear()["port"]
-        self.load.ask(do="connect", clients=clients, port=self.port, sample=sample)
+        self.come(clients, sample=sample)
 
     def __enter__(self) -> Bench:
         return self
@@ -41,11 +45,16 @@ class Bench:
         self.load.end()
         self.server.end()
 
-    def heard(self) -> dict[str, Any]:
+    def come(self, clients: int, **how: Any) -> None:
+        """So many more, joined, and told of each other."""
+        self.load.ask(do="connect", clients=clients, port=self.port, way=self.way, **how)
+        self.heard(SETTLE_S)
+
+    def heard(self, quiet_s: float = QUIET_S) -> dict[str, Any]:
         """What arrived, once nothing more does."""
         before = self.load.ask(do="heard")
         while True:
-            time.sleep(QUIET_S)
+            time.sleep(quiet_s)
             now = self.load.ask(do="heard")
             if now["bytes"] == before["bytes"]:
                 return now
@@ -56,9 +65,9 @@ class Bench:
         return self.server.ask(**command), self.heard()
 
 
-def burst(kind: str, clients: int, runs: int) -> list[float]:
+def burst(kind: str, clients: int, runs: int, way: str = "websocket") -> list[float]:
     """Deliveries per second of each run."""
-    with Bench(kind, clients) as bench:
+    with Bench(kind, clients, way=way) as bench:
         rates = []
         for run in range(-1, runs):  # the first warms up
             sent, heard = bench.send(do="burst", frames=BURST)

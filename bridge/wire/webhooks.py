@@ -11,9 +11,8 @@ import binascii
 import hashlib
 import hmac
 
-import orjson
-
 from bridge.events import RequestOpened, SessionChanged, TurnFinished
+from bridge.wire.json import dumps
 from bridge.wire.views import event_payload, time_text
 
 PREFIX = "whsec_"
@@ -37,15 +36,16 @@ def secret_bytes(secret: str) -> bytes:
 
 def message_id(kind: str, session: str, of: str) -> str:
     """The same for the same fact, whichever bridge tells it and how often: it tells repetitions."""
-    return "msg_" + hashlib.sha256("\n".join((kind, session, of)).encode()).hexdigest()[:32]
+    return "msg_" + hashlib.sha256(dumps((kind, session, of))).hexdigest()[:32]
 
 
 def body(kind: str, session: str, at: float, event: Told) -> bytes:
+    """Never raises, whatever a tool's input is: it is made in the session's own task."""
     payload = event_payload(event, at)
     if isinstance(event, SessionChanged):
         payload = payload["session"]
         del payload["name"]
-    return orjson.dumps({"type": kind, "at": time_text(at), "session": session, **payload})
+    return dumps({"type": kind, "at": time_text(at), "session": session, **payload})
 
 
 def headers(key: bytes, id: str, timestamp: int, data: bytes) -> dict[str, str]:

@@ -167,6 +167,7 @@ def test_leaving_twice_is_leaving_once() -> None:
     house.settle(ann)
     assert ann.state == {ann.ref: "ann"}
     assert house.published == 2
+    assert (bob.chunks, bob.subscription.topic.viewers) == ([], 1)
     bob.attendance.close()
     house.settle(ann)
     assert house.published == 2

@@ -269,6 +269,18 @@ async def test_only_what_is_configured_is_told(rig: Rig) -> None:
     assert [b["session"] for b in receiver.bodies] == ["a", "also"]
 
 
+async def test_whatever_a_tool_is_given_can_be_told(rig: Rig) -> None:
+    """Half a surrogate pair, no number, an id of anything: the session's task must not end of it."""
+    request = Request(
+        RequestId("r\ud800"), "permission", TurnId("t"), "Bash", {"a": "x\ud800", "n": 1e999}, (), 1.0
+    )
+    async with receiving() as receiver, rig.running(hook(receiver)) as hooks:
+        hooks.tell(A, 5.0, RequestOpened(request))
+        await receiver.until(1)
+    assert verified(*receiver.heard[0])
+    assert receiver.bodies[0]["request"]["input"] == {"a": "x\ufffd", "n": None}
+
+
 # --- again and again --------------------------------------------------------------------------------------
 
 
