@@ -259,11 +259,13 @@ class Topic:
                 woken.append(subscriber)
 
     def _evict(self) -> None:
-        """Bring the ring back to its limits, after everybody who could has pulled."""
+        """Bring the ring back to its limits, after everybody who could has pulled. Without numbers nobody can
+        ask for the past: what some still have to be told is kept with them."""
         limits = self._hub._config
         entries = self._entries
+        most = limits.ring_events if self.numbered else 0
         count, held = 0, len(entries)
-        while count < held and (held - count > limits.ring_events or self._bytes > limits.ring_bytes):
+        while count < held and (held - count > most or self._bytes > limits.ring_bytes):
             self._bytes -= entries[count][3]
             for frames in self._frames:
                 if frames is not None and (frame := frames[count]) is not None:
