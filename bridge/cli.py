@@ -24,7 +24,7 @@ from rich.text import Text
 
 from bridge import __version__, client, doctor
 from bridge.client import Submission
-from bridge.config import load
+from bridge.config import file_of, load
 from bridge.errors import RefusedByBridge, SetupError
 from bridge.export import markdown
 from bridge.locate import Look, read_token
@@ -104,7 +104,8 @@ def serve(
     """Run the bridge until Ctrl-C; the sessions go on without it."""
     from bridge.app import serve as run  # what it takes to serve is not loaded for every command
 
-    return run(load(_flags(host, port, state_dir, simulate, insecure), config, os.environ))
+    sources = (_flags(host, port, state_dir, simulate, insecure), config, os.environ)
+    return run(load(*sources), lambda: load(*sources), file_of(*sources))
 
 
 @cli.command("doctor")

@@ -9,17 +9,19 @@ from __future__ import annotations
 from http import HTTPStatus
 
 import orjson
-from aiohttp import web
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
 
 from bridge.clock import Clock
 from bridge.config import HubConfig, ServerConfig
 from bridge.service import Service
+from bridge.transports import access, handshake
 from bridge.transports.phoenix_ws import PhoenixSockets
 
 
 def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Clock) -> web.Application:
     """The application, to be run by `make_runner`; its shutdown sends every client away with 1012."""
-    app = web.Application()
+    app = web.Application(middlewares=[_asked_by_name(server)])
     sockets = PhoenixSockets(service, server, hub, clock)
 
     async def stop(_: web.Application) -> None:
@@ -29,6 +31,7 @@ def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Cloc
         return _health(service, live="live" in request.query or request.path.endswith("/live"))
 
     app.on_shutdown.append(stop)
+    app.on_response_prepare.append(access.upgraded)
     for path in ("/socket/websocket", "/socket/websocket/"):
         app.router.add_route("*", path, sockets.handle)
     app.router.add_get("/healthz", health)
@@ -37,8 +40,28 @@ def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Cloc
 
 
 def make_runner(app: web.Application, server: ServerConfig) -> web.AppRunner:
-    """No access log: its lines would carry the token of the query."""
-    return web.AppRunner(app, access_log=None, shutdown_timeout=server.shutdown_s, handle_signals=False)
+    """With an access log of our own: aiohttp's lines would carry the token of the query."""
+    return web.AppRunner(
+        app,
+        access_log=access.logger,
+        access_log_class=access.AccessLog,
+        shutdown_timeout=server.shutdown_s,
+        handle_signals=False,
+    )
+
+
+def _asked_by_name(server: ServerConfig) -> Middleware:
+    """Refuses what asks for another host, before any handler sees it (see `handshake.host_allowed`)."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        host = request.headers.get(hdrs.HOST)
+        if handshake.host_allowed(host, server.hosts, handshake.own_address(request, server)):
+            return await handler(request)
+        said = "This bridge does not answer to that name; server.hosts lists those it does.\n"
+        return web.Response(status=HTTPStatus.MISDIRECTED_REQUEST, text=said)
+
+    return check
 
 
 def _health(service: Service, *, live: bool) -> web.Response:

@@ -20,9 +20,9 @@ from aiohttp.abc import AbstractStreamWriter
 from bridge.auth import Principal
 from bridge.clock import Clock
 from bridge.config import HubConfig, ServerConfig
-from bridge.errors import Unauthorized, WireError
+from bridge.errors import RateLimited, Unauthorized, WireError
 from bridge.service import Service
-from bridge.transports import handshake
+from bridge.transports import access, handshake
 from bridge.transports.outbox import Outbox, Source
 from bridge.transports.phoenix_channels import Channels
 from bridge.transports.topics import Topics
@@ -87,10 +87,7 @@ class PhoenixSockets:
             params = handshake.query_params(request.raw_path.partition("?")[2])
         except handshake.Malformed:
             return web.Response(status=HTTPStatus.BAD_REQUEST)
-        origin = request.headers.get(hdrs.ORIGIN)
-        if not handshake.origin_allowed(
-            origin, self.server.origins, handshake.own_address(request, self.server)
-        ):
+        if not handshake.from_here(request, self.server):
             return web.Response(status=HTTPStatus.FORBIDDEN)
         protocols = handshake.read_subprotocols(request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, []))
         vsn = params["vsn"] or "" if "vsn" in params else None  # a nested `vsn[]` is no version
@@ -98,9 +95,11 @@ class PhoenixSockets:
         if protocols.refused or codec is None:
             return web.Response(status=HTTPStatus.FORBIDDEN)
         try:
-            who = self.service.authenticate(protocols.token or params.get("token"))
-        except Unauthorized:
+            token = protocols.token or params.get("token")
+            who = self.service.authenticate(token, handshake.peer_of(request))
+        except (Unauthorized, RateLimited):
             return web.Response(status=HTTPStatus.FORBIDDEN)
+        access.belongs_to(request, who)
         problem = _upgrade_problem(request)
         if problem:
             return web.Response(status=HTTPStatus.BAD_REQUEST, text=problem)

@@ -8,6 +8,7 @@ import pytest
 
 from bridge.auth import ADMIN, SCOPES, Authenticator, Principal, made_token
 from bridge.errors import Forbidden, SetupError, Unauthorized
+from tests.fakes.service import FixedClock
 
 
 def test_a_token_is_made_once_and_kept_for_its_owner(tmp_path: Path) -> None:
@@ -37,7 +38,7 @@ def test_a_token_that_can_be_guessed_is_refused(tmp_path: Path) -> None:
 def test_only_the_very_token_is_let_in(token: str | None) -> None:
     """Whatever stands in its place, lone surrogates included, is refused and breaks nothing."""
     me = Principal("me", ADMIN)
-    authenticator = Authenticator([("secret-token", me)])
+    authenticator = Authenticator([("secret-token", me)], FixedClock())
     assert authenticator.authenticate("secret-token") is me
     with pytest.raises(Unauthorized):
         authenticator.authenticate(token)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.auth import ADMIN, Authenticator, Principal
+from bridge.auth import ADMIN, Authenticator, Connections, Principal
 from bridge.clock import Clock, SystemClock
 from bridge.commands import (
     After,
@@ -42,10 +42,11 @@ from bridge.errors import (
     Unauthorized,
 )
 from bridge.events import Epoch, Event, RequestId, SessionChanged, SessionDeleted, TurnId
-from bridge.hub import Hub, Subscription
+from bridge.hub import Encoder, Hub, Subscription
+from bridge.lobby import Lobby
 from bridge.presence import Presence
 from bridge.screens import Screens
-from bridge.service import LOBBY, Joined, Service
+from bridge.service import Joined, Service
 from bridge.sessions.backends.base import Liveness
 from bridge.sessions.journal import BUSY_S, Journal
 from bridge.sessions.registry import BackendKind, Registry
@@ -123,6 +124,9 @@ class House:
         self.busy_s = BUSY_S
         self.epoch = 0
         self.told: dict[tuple[str, int], Event] = {}
+        self.tokens = [("secret-token", ME)]
+        self.encoders: dict[str, Encoder] = {}
+        """Formats of the wire, where a transport stands before it."""
         self.watched = False
         """Somebody has a live screen open."""
         self.looks = 0
@@ -142,9 +146,9 @@ class House:
             return b"%d " % seq
 
         loop = asyncio.get_running_loop()
-        hub = Hub({"facts": note}, _limits(), loop.call_soon, Epoch(str(self.epoch)))
+        hub = Hub({"facts": note, **self.encoders}, _limits(), loop.call_soon, Epoch(str(self.epoch)))
         supervisor = Supervisor("sessions", budget=RestartBudget(50, 60), clock=clock)
-        lobby = hub.topic(LOBBY, numbered=False)
+        lobby = Lobby(hub)
 
         class Publisher:
             def __init__(self, name: str) -> None:
@@ -183,9 +187,12 @@ class House:
         service = Service(
             registry,
             hub,
-            Authenticator([("secret-token", ME)]),
+            lobby,
+            Authenticator(self.tokens, clock),
+            Connections(clock, loop.call_later),
             Screens(FakePanes().connect, supervisor, (220, 50)),
             Presence(hub, clock, loop.call_later),
+            clock,
             node="node",
             snapshot_bytes=4_000_000,
             tree=supervisor.tree,
