@@ -386,7 +386,7 @@ class Bridge:
             await self._root.run()
 
     def _leave_word(self, listener: _Listener) -> None:
-        """For the commands on this machine: where the bridge answers, and by which certificate it is known."""
+        """For the commands on this machine: where the bridge answers, and which certificate it shows."""
         certificate = listener.certificate
         said = {
             "host": self.config.server.host,

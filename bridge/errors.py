@@ -165,7 +165,7 @@ class RateLimited(BridgeError):
     retryable = True
 
     def __init__(self, what: str, retry_after_s: float) -> None:
-        seconds = math.ceil(retry_after_s * 1000) / 1000
+        seconds = math.ceil(retry_after_s * 1000 - 1e-6) / 1000
         super().__init__(
             f"{what} too often; one more is taken in {seconds:g} seconds.", retry_after_s=seconds
         )

@@ -55,7 +55,8 @@ def lines_of(
 def with_token(text: str, lines: str, place: Path) -> str:
     """The file's text with one more token. Raises `SetupError` where it cannot be put there."""
     before = f"{text.rstrip()}\n\n" if text.strip() else ""
-    return _checked(before + lines, [*_names(text, place), *_names(lines, place)], place)
+    wanted = [*_names(text, place), *_names(lines, place)]
+    return _checked(before + lines, wanted, place)
 
 
 def without_token(text: str, name: str, place: Path) -> str:
@@ -68,12 +69,18 @@ def without_token(text: str, name: str, place: Path) -> str:
     while (header := _HEADER.search(text, at)) is not None:
         after = _NEXT.search(text, header.end())
         end = after.start() if after is not None else len(text)
-        table = text[header.start() : end]
         kept.append(text[at : header.start()])
-        if name not in _names(table, place):
-            kept.append(table)
+        if not _holds(text[header.start() : end], name):
+            kept.append(text[header.start() : end])
         at = end
     return _checked("".join([*kept, text[at:]]), [n for n in names if n != name], place)
+
+
+def _holds(table: str, name: str) -> bool:
+    try:
+        return any(token["name"] == name for token in tomllib.loads(table)["auth"]["tokens"])
+    except (tomllib.TOMLDecodeError, KeyError):
+        return False  # no table, but what looks like one: the check at the end sees it
 
 
 def _names(text: str, place: Path) -> list[str]:

@@ -58,7 +58,7 @@ class Row:
 VOCABULARY_NEVER = SOCKETS | TMUX | LOOP | CHILDREN
 PURE_NEVER = SOCKETS | TMUX | LOOP | CHILDREN | CLOCK
 
-COMMANDS = ("client", "locate", "reading", "export", "terminal", "doctor", "tokens")
+COMMANDS = ("client", "locate", "reading", "export", "terminal", "doctor", "token_command")
 
 TABLE = (
     # The vocabulary, in its own order: each may import what stands before it.
@@ -133,6 +133,11 @@ TABLE = (
     # The command.
     Row(("locate",), VOCABULARY, PURE_NEVER - {"urllib"}),
     Row(("client",), (*VOCABULARY, "wire.*", "locate", "reading"), TMUX | CHILDREN),
+    Row(
+        ("token_command",),
+        ("clock", "config", "errors", "locate", "tokens"),
+        SOCKETS | TMUX | LOOP | CHILDREN,
+    ),
     Row(("reading",), ("errors",), PURE_NEVER),
     Row(("export",), (), PURE_NEVER),
     Row(("doctor",), (*VOCABULARY, "locate", "sessions.claude.*", "sessions.tmux"), TMUX),
