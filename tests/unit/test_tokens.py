@@ -98,7 +98,7 @@ def test_a_name_that_is_not_there_is_told_with_those_that_are() -> None:
     [
         'auth = {tokens = [{name = "ada"}]}\n',
         '[auth]\ntokens = [{name = "ada"}]\n',
-        '[[auth.tokens]]\nname = "ada"\n[[auth.tokens]]\nname = """\n[[auth.tokens]]\n"""\n',
+        '[[auth.tokens]]\nname = "ada"\nhash = """\n[[auth.tokens]]\n"""\n',
     ],
 )
 def test_what_cannot_be_cut_is_left_alone(text: str) -> None:
