@@ -121,6 +121,7 @@ class Connections:
             self._timers[who] = self._later(min(max(left, 0.0), LOOK_AGAIN_S), lambda: self._timed(who))
 
     def _timed(self, who: Principal) -> None:
+        self._timers.pop(who, None)
         if who.expires_at is not None and self._clock.now() >= who.expires_at:
             self.end(who)
         elif who in self._ends:
