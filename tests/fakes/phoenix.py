@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -26,7 +27,8 @@ PATIENCE_S = 10
 class PhoenixServer:
     """The fake service behind the real transports, on a port of its own."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, **settings: Any) -> None:
+        self.tls = tls
         hub = {k: settings.pop(k) for k in list(settings) if k in HubConfig.model_fields}
         self.config = ServerConfig(port=0, **{"shutdown_s": 2, **settings})
         self.hub_config = HubConfig(**hub)
@@ -42,7 +44,7 @@ class PhoenixServer:
         app = make_app(self.service.as_service(), self.config, self.hub_config, self.clock)
         self.runner = make_runner(app, self.config)
         await self.runner.setup()
-        site = web.TCPSite(self.runner, "127.0.0.1", port, reuse_address=True)
+        site = web.TCPSite(self.runner, "127.0.0.1", port, reuse_address=True, ssl_context=self.tls)
         await site.start()
         self.port = self.runner.addresses[0][1]
 
@@ -59,7 +61,7 @@ class PhoenixServer:
 
     @property
     def http(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
 
     def address(self, **params: str) -> str:
         return f"{self.http}/socket/websocket?" + urlencode({"token": TOKEN, "vsn": "2.0.0", **params})

@@ -44,6 +44,7 @@ from bridge.events import (
     Usage,
 )
 from bridge.hub import Hub, Subscriber, Subscription
+from bridge.limits import Limit
 from bridge.lobby import Lobby
 from bridge.presence import Presence
 from bridge.screens import Screens, Viewer
@@ -122,13 +123,20 @@ class FakeService:
         self.supervisor = Supervisor("screens")
         """To be run by who needs screens."""
         self.screens = Screens(self.panes.connect, self.supervisor, (220, 50))
-        self._authenticator = Authenticator(
-            [
-                (TOKEN, Principal("owner", ADMIN)),
-                (WATCH_TOKEN, Principal("guest", frozenset({"watch"}))),
-            ],
-            self.clock,
-        )
+        self._tokens = [
+            (TOKEN, Principal("owner", ADMIN)),
+            (WATCH_TOKEN, Principal("guest", frozenset({"watch"}))),
+        ]
+        self._authenticator = Authenticator(self._tokens, self.clock)
+
+    @property
+    def failures(self) -> Limit:
+        return self._authenticator.failures
+
+    def allow(self, token: str, who: Principal) -> None:
+        """One more token."""
+        self._tokens.append((token, who))
+        self._authenticator = Authenticator(self._tokens, self.clock)
 
     def as_service(self) -> Service:
         return cast(Service, self)

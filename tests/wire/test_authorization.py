@@ -1,0 +1,248 @@
+"""Transport × event × scopes × session pattern, cell by cell, through the real service.
+
+What is expected is written down here once more, apart from the code that decides it. A transport takes part
+with a `Driver` in `DRIVERS`; each cell asks as one token for one thing, and the answer must be the one that
+the table gives, down to the scope that a refusal names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from bridge.auth import ADMIN, Principal
+from bridge.commands import StartSession
+from bridge.config import HubConfig, ServerConfig
+from bridge.service import Service
+from bridge.transports.http import make_app, make_runner
+from bridge.wire.phoenix import ENCODERS
+from tests.fakes.phoenix import PhoenixClient
+from tests.unit.sessions.test_sessions_together import House
+
+# --- the tokens ------------------------------------------------------------------------------------
+
+SCOPES = ("watch", "prompt", "approve", "control", "admin")
+SETS: tuple[frozenset[str], ...] = (
+    frozenset(),
+    *(frozenset({scope}) for scope in SCOPES),
+    *(frozenset({"watch", scope}) for scope in ("prompt", "approve", "control")),
+)
+PATTERNS: dict[tuple[str, ...], bool] = {
+    ("*",): True,
+    ("other", "mine-*"): True,
+    ("other-*",): False,
+    (): False,
+}
+"""And whether they cover the session that is asked for."""
+
+ALLOWS = {"control": {"control", "approve"}, "admin": set(SCOPES)}
+"""What a scope allows beside itself."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    scopes: frozenset[str]
+    patterns: tuple[str, ...]
+
+    @property
+    def token(self) -> str:
+        return f"token-of-{'-'.join(sorted(self.scopes))}-for-{'-'.join(self.patterns)}".replace("*", "all")
+
+    def refused(self, scope: str, *, named: bool) -> str | None:
+        """What a refusal for want of `scope` says, if there is one."""
+        may = any(scope in ALLOWS.get(held, {held}) for held in self.scopes)
+        covered = PATTERNS[self.patterns] or not named
+        return None if may and covered else f"forbidden: {scope}"
+
+
+HOLDERS = [Holder(scopes, patterns) for scopes in SETS for patterns in PATTERNS]
+
+# --- the events ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing that can be asked. `needs` are the scopes, in the order in which they are looked at;
+    `otherwise` is what comes where all are there."""
+
+    topic: str
+    event: str
+    payload: dict[str, Any]
+    needs: tuple[str, ...]
+    otherwise: str = "ok"
+    named: bool = True
+    """It is about one session."""
+
+    def expected(self, holder: Holder, *, joins: bool) -> str:
+        """`joins`: on this transport an event can only be sent on a topic that was joined."""
+        if joins and self.event != "join":
+            refused = holder.refused("watch", named=self.topic != "sessions")
+            if refused is not None:
+                return refused
+        for scope in self.needs:
+            refused = holder.refused(scope, named=self.named)
+            if refused is not None:
+                return refused
+        return self.otherwise
+
+
+NAME = "mine-one"
+BYPASS = {"permission_mode": "bypassPermissions"}
+LOBBY, SESSION, TERMINAL = "sessions", f"session:{NAME}", f"terminal:{NAME}"
+
+CELLS = [
+    Cell(LOBBY, "join", {}, ("watch",), named=False),
+    Cell(LOBBY, "list", {}, ("watch",), named=False),
+    Cell(LOBBY, "tree", {}, ("admin",), named=False),
+    Cell(LOBBY, "start", {"name": NAME}, ("control",)),
+    Cell(LOBBY, "start", {"name": NAME, **BYPASS}, ("control", "admin"), "session_exists"),
+    Cell(LOBBY, "stop", {"name": NAME}, ("control",)),
+    Cell(LOBBY, "delete", {"name": NAME}, ("control",)),
+    Cell(SESSION, "join", {}, ("watch",)),
+    Cell(SESSION, "join", {"start": {}}, ("watch", "control")),
+    Cell(SESSION, "join", {"start": BYPASS}, ("watch", "control", "admin")),
+    Cell(SESSION, "submit", {"prompt": "hello"}, ("prompt",)),
+    Cell(SESSION, "submit", {"command": "/compact"}, ("control",), "prompt_rejected"),
+    Cell(SESSION, "interrupt", {}, ("prompt",)),
+    Cell(SESSION, "cancel", {"turn": "none"}, ("prompt",), "turn_not_found"),
+    Cell(SESSION, "answer", {"request": "none", "decision": "deny"}, ("approve",), "request_closed"),
+    Cell(SESSION, "history", {}, ("watch",)),
+    Cell(SESSION, "configure", {"model": "other"}, ("control",)),
+    Cell(SESSION, "configure", BYPASS, ("control", "admin")),
+    Cell(SESSION, "restart", {}, ("control",)),
+    Cell(SESSION, "stop", {}, ("control",)),
+    Cell(TERMINAL, "join", {}, ("watch",)),
+    Cell(TERMINAL, "input", {"text": "x"}, ("control",), "session_stopped"),
+    Cell(TERMINAL, "resize", {"cols": 80, "rows": 24}, ("control",)),
+]
+
+
+def name_of(cell: Cell) -> str:
+    keys = "-".join([*cell.payload, *(["bypass"] if "bypass" in str(cell.payload) else [])])
+    return f"{cell.topic.partition(':')[0]}-{cell.event}-{keys}".strip("-")
+
+
+# --- the transports --------------------------------------------------------------------------------
+
+
+class Driver(Protocol):
+    """One client, as one token. What a transport does not have at all it answers with `None`: the cell is
+    then left out (a live screen where there are no bytes).
+
+    `joins`: whether an event can only be sent where the topic is joined, so that `watch` is needed, too.
+    """
+
+    joins: bool
+
+    async def ask(self, topic: str, event: str, payload: dict[str, Any]) -> str | None:
+        """`ok`, or the code of the error; of `forbidden` with the scope: `forbidden: control`."""
+        ...
+
+
+def told(status: str, response: dict[str, Any]) -> str:
+    """An answer as `Driver.ask` gives it."""
+    if status == "ok":
+        return "ok"
+    reason = str(response["reason"])
+    return f"{reason}: {response['scope']}" if reason == "forbidden" else reason
+
+
+class PhoenixSocket:
+    """Phoenix Channels over WebSocket."""
+
+    joins = True
+
+    def __init__(self, client: PhoenixClient) -> None:
+        self._client = client
+        self._ref = 0
+
+    async def ask(self, topic: str, event: str, payload: dict[str, Any]) -> str:
+        join_ref = str(self._ref + 1)
+        joined = await self._push(join_ref, topic, "phx_join", payload if event == "join" else {})
+        if joined == "ok" and event != "join":
+            answer = await self._push(join_ref, topic, event, payload)
+        else:
+            answer = joined
+        await self._push(join_ref, topic, "phx_leave", {})
+        return answer
+
+    async def _push(self, join_ref: str, topic: str, event: str, payload: dict[str, Any]) -> str:
+        self._ref += 1
+        await self._client.say(join_ref, str(self._ref), topic, event, payload)
+        while True:
+            _, ref, _, heard, answer = await self._client.hear()
+            if heard == "phx_reply" and ref == str(self._ref):
+                return told(answer["status"], answer["response"])
+
+    @staticmethod
+    @asynccontextmanager
+    async def connect(base: str, token: str) -> AsyncIterator[PhoenixSocket]:
+        async with aiohttp.ClientSession() as session:
+            url = f"{base}/socket/websocket"
+            async with session.ws_connect(url, params={"vsn": "2.0.0", "token": token}) as ws:
+                yield PhoenixSocket(PhoenixClient(ws))
+
+
+Connect = Callable[[str, str], AbstractAsyncContextManager[Driver]]
+
+DRIVERS: dict[str, Connect] = {"websocket": PhoenixSocket.connect}
+"""Long poll, Socket.IO and REST (whose `joins` is False: a POST needs no `watch`) are added here."""
+
+
+# --- the table -------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def bridge(folder: Path) -> AsyncIterator[tuple[Service, str]]:
+    """Everything but processes, behind the real transports."""
+    house = House(folder)
+    house.encoders = dict(ENCODERS)
+    house.tokens = [
+        (h.token, Principal("someone", h.scopes, h.patterns, credential=h.token)) for h in HOLDERS
+    ]
+    async with house.open() as service:
+        config = ServerConfig(port=0, shutdown_s=2)
+        runner = make_runner(make_app(service, config, HubConfig(), house.clock), config)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        try:
+            yield service, f"http://127.0.0.1:{runner.addresses[0][1]}"
+        finally:
+            await runner.cleanup()
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=name_of)
+@pytest.mark.parametrize("transport", DRIVERS)
+async def test_each_token_may_do_what_the_table_says_and_nothing_else(
+    tmp_path: Path, transport: str, cell: Cell
+) -> None:
+    """Over all tokens; what is wrong is shown with the token and both answers."""
+    owner = Principal("owner", ADMIN)
+    wrong = {}
+    async with bridge(tmp_path) as (service, base):
+        for holder in HOLDERS:
+            await service.start(owner, StartSession(name=NAME))
+            async with DRIVERS[transport](base, holder.token) as driver:
+                expected = cell.expected(holder, joins=driver.joins)
+                answer = await driver.ask(cell.topic, cell.event, cell.payload)
+                if answer not in (expected, None):
+                    wrong[holder.token] = f"{answer}, not {expected}"
+    assert wrong == {}
+
+
+def test_the_table_has_every_event_there_is() -> None:
+    """A new event that nobody puts down here would be tested by nobody."""
+    from bridge.wire.requests import _EVENTS
+
+    listed = {(cell.topic.partition(":")[0], cell.event) for cell in CELLS}
+    known = {(kind, event) for kind, events in _EVENTS.items() for event in (*events, "join")}
+    assert listed == known
+    outcomes = {cell.expected(holder, joins=True) for cell in CELLS for holder in HOLDERS}
+    assert {f"forbidden: {scope}" for scope in SCOPES} | {"ok"} <= outcomes
