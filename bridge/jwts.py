@@ -117,7 +117,7 @@ def _named(key: _Key, kid: object) -> bool:
 
 
 def _time(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not isinstance(value, int | float) or not math.isfinite(value):
         raise Unauthorized
     return float(value)
 

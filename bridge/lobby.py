@@ -51,8 +51,7 @@ class Lobby:
             concerned = [topic for patterns, topic in self._parts.items() if covers(patterns, name)]
             self._concerned[name] = concerned
         for topic in concerned:
-            if topic.viewers:
-                topic.publish(at, event)
+            topic.publish(at, event)
         if deleted:
             del self._concerned[name]
 

@@ -23,6 +23,17 @@ def test_a_minutes_worth_may_come_at_once_and_then_as_time_gives_it() -> None:
         limit.take("a", 59)
 
 
+def test_who_comes_when_it_was_told_to_is_let_in() -> None:
+    """Whatever the sums of such fractions say in their last digit."""
+    for per_minute in range(1, 300):
+        limit, now = Limit("It asked", per_minute), 1e6 / 7
+        for _ in range(per_minute):
+            limit.take("a", now)
+        for _ in range(5):
+            now += limit.wait("a", now)
+            limit.take("a", now)
+
+
 def test_each_has_its_own() -> None:
     """One that asks too much takes nothing from the others."""
     limit = Limit("It asked", 1)

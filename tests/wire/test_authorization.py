@@ -7,6 +7,7 @@ the table gives, down to the scope that a refusal names.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -18,10 +19,14 @@ import pytest
 from aiohttp import web
 
 from bridge.auth import ADMIN, Principal
+from bridge.clock import SystemClock
 from bridge.commands import StartSession
 from bridge.config import HubConfig, ServerConfig
+from bridge.errors import BridgeError
 from bridge.service import Service
 from bridge.transports.http import make_app, make_runner
+from bridge.transports.topics import Topics
+from bridge.wire import requests
 from bridge.wire.phoenix import ENCODERS
 from tests.fakes.phoenix import PhoenixClient
 from tests.unit.sessions.test_sessions_together import House
@@ -132,6 +137,14 @@ def name_of(cell: Cell) -> str:
 # --- the transports --------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Bridge:
+    """What a driver may need of it: where it answers, or the service itself."""
+
+    base: str
+    service: Service
+
+
 class Driver(Protocol):
     """One client, as one token. What a transport does not have at all it answers with `None`: the cell is
     then left out (a live screen where there are no bytes).
@@ -152,6 +165,37 @@ def told(status: str, response: dict[str, Any]) -> str:
         return "ok"
     reason = str(response["reason"])
     return f"{reason}: {response['scope']}" if reason == "forbidden" else reason
+
+
+class Straight:
+    """No transport at all: what a client asks for goes to `Topics` as it is. Nothing is joined first, so that
+    each event is refused by its own check, and not by that of a join."""
+
+    joins = False
+
+    def __init__(self, topics: Topics) -> None:
+        self._topics = topics
+
+    async def ask(self, topic: str, event: str, payload: dict[str, Any]) -> str | None:
+        route = requests.route(topic)
+        assert route is not None
+        if event == "join":
+            return None  # needs a subscriber, which is the transports' own
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        work = self._topics.ask(route, event, payload, answered.set_result)
+        try:
+            result = await (answered if work is None else work)
+        except BridgeError as e:
+            result = e
+        said = told("error", result.as_payload()) if isinstance(result, BridgeError) else "ok"
+        # A screen that nobody has opened takes nothing; whether it would be allowed to has been said by then.
+        return None if route.kind == "terminal" and not said.startswith("forbidden") else said
+
+    @staticmethod
+    @asynccontextmanager
+    async def connect(bridge: Bridge, token: str) -> AsyncIterator[Straight]:
+        who = bridge.service.authenticate(token)
+        yield Straight(Topics(bridge.service, who, SystemClock(), "test"))
 
 
 class PhoenixSocket:
@@ -183,16 +227,16 @@ class PhoenixSocket:
 
     @staticmethod
     @asynccontextmanager
-    async def connect(base: str, token: str) -> AsyncIterator[PhoenixSocket]:
+    async def connect(bridge: Bridge, token: str) -> AsyncIterator[PhoenixSocket]:
         async with aiohttp.ClientSession() as session:
-            url = f"{base}/socket/websocket"
+            url = f"{bridge.base}/socket/websocket"
             async with session.ws_connect(url, params={"vsn": "2.0.0", "token": token}) as ws:
                 yield PhoenixSocket(PhoenixClient(ws))
 
 
-Connect = Callable[[str, str], AbstractAsyncContextManager[Driver]]
+Connect = Callable[[Bridge, str], AbstractAsyncContextManager[Driver]]
 
-DRIVERS: dict[str, Connect] = {"websocket": PhoenixSocket.connect}
+DRIVERS: dict[str, Connect] = {"straight": Straight.connect, "websocket": PhoenixSocket.connect}
 """Long poll, Socket.IO and REST (whose `joins` is False: a POST needs no `watch`) are added here."""
 
 
@@ -200,7 +244,7 @@ DRIVERS: dict[str, Connect] = {"websocket": PhoenixSocket.connect}
 
 
 @asynccontextmanager
-async def bridge(folder: Path) -> AsyncIterator[tuple[Service, str]]:
+async def serving(folder: Path) -> AsyncIterator[Bridge]:
     """Everything but processes, behind the real transports."""
     house = House(folder)
     house.encoders = dict(ENCODERS)
@@ -213,7 +257,7 @@ async def bridge(folder: Path) -> AsyncIterator[tuple[Service, str]]:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         try:
-            yield service, f"http://127.0.0.1:{runner.addresses[0][1]}"
+            yield Bridge(f"http://127.0.0.1:{runner.addresses[0][1]}", service)
         finally:
             await runner.cleanup()
 
@@ -226,10 +270,10 @@ async def test_each_token_may_do_what_the_table_says_and_nothing_else(
     """Over all tokens; what is wrong is shown with the token and both answers."""
     owner = Principal("owner", ADMIN)
     wrong = {}
-    async with bridge(tmp_path) as (service, base):
+    async with serving(tmp_path) as bridge:
         for holder in HOLDERS:
-            await service.start(owner, StartSession(name=NAME))
-            async with DRIVERS[transport](base, holder.token) as driver:
+            await bridge.service.start(owner, StartSession(name=NAME))
+            async with DRIVERS[transport](bridge, holder.token) as driver:
                 expected = cell.expected(holder, joins=driver.joins)
                 answer = await driver.ask(cell.topic, cell.event, cell.payload)
                 if answer not in (expected, None):
