@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -15,9 +15,10 @@ import aiohttp
 import pytest
 
 from bridge import client
-from bridge.errors import BridgeUnreachable
+from bridge.config import JwtConfig
+from bridge.jwts import Jwts
 from bridge.locate import Look
-from tests.fakes.bridge import END_S, BridgeProcess, running_bridge
+from tests.fakes.bridge import END_S, ROOT, BridgeProcess, running_bridge
 from tests.fakes.keys import SECRET, minted, write_certificate
 from tests.fakes.phoenix_js import Clients, Refused
 
@@ -97,6 +98,21 @@ def test_a_jwt_is_let_in_under_its_name_and_ends_by_itself(bridge: BridgeProcess
     assert asyncio.run(refused(bridge, jwt))
 
 
+def test_the_how_tos_code_makes_a_token_that_is_taken(tmp_path: Path) -> None:
+    """Its JavaScript is run as it stands there."""
+    page = (ROOT / "docs/how-to/give-access.md").read_text()
+    code = page.partition("```js\n")[2].partition("```")[0]
+    call = f'console.log(bridgeToken({{username: "ada"}}, "{SECRET}"))'
+    (tmp_path / "mint.mjs").write_text(f"{code}\n{call}\n")
+    done = subprocess.run(
+        ["node", "mint.mjs"], cwd=tmp_path, capture_output=True, text=True, timeout=END_S, check=True
+    )
+    config = JwtConfig(secret=SECRET, audience="claude-bridge", issuer="https://app.example")
+    claims = Jwts(config).verify(done.stdout.strip(), time.time())
+    assert (claims.name, claims.sessions) == ("ada", ("ada-*",))
+    assert claims.scopes == {"watch", "prompt", "approve"}
+
+
 def test_limits_count_from_the_moment_they_are_read(bridge: BridgeProcess, clients: Clients) -> None:
     """A prompt too many is refused with when to come again, and was not taken."""
     config = bridge.state_dir / "config.toml"
@@ -136,39 +152,40 @@ def test_a_configuration_that_does_not_fit_changes_nothing(bridge: BridgeProcess
     config.write_text(before)
 
 
-async def over_tls(bridge: BridgeProcess, folder: Path) -> None:
+async def renewed(bridge: BridgeProcess, folder: Path) -> None:
+    """A new certificate while a client is connected, which goes on; who comes then is shown the new one."""
     look = Look(bridge.state_dir, environ={})
+    named = Look(bridge.state_dir, f"https://127.0.0.1:{bridge.port}", environ={})
     async with AsyncExitStack() as stack:
         before = await stack.enter_async_context(client.connect(look.address()))
         await before.join("sessions", {})
         old = look.address().certificate
         write_certificate(folder)
         assert bridge.process is not None
-        os.kill(bridge.process.pid, signal.SIGHUP)
+        bridge.process.send_signal(signal.SIGHUP)
         await asyncio.to_thread(said_since, bridge, "configuration read again", 1)
         assert look.address().certificate not in (None, old)
-        after = await stack.enter_async_context(client.connect(look.address()))
+        after = await stack.enter_async_context(client.connect(named.address()))
         await after.join("sessions", {})
         started = await after.push("sessions", "start", {"name": "secure"})
         assert started["session"]["name"] == "secure"
         while (await before.receive()).payload["session"]["name"] != "secure":
             pass
+    # Whoever else listens there is not shown the token.
+    note = bridge.state_dir / "bridge.json"
+    note.write_text(json.dumps({**json.loads(note.read_bytes()), "certificate": "00" * 32}))
+    wrong = await asyncio.to_thread(bridge.run, "sessions")
+    assert (wrong.returncode, "another certificate" in wrong.stderr) == (3, True), wrong.stderr
 
 
-def test_over_tls_the_commands_know_the_certificate_and_a_new_one_cuts_nobody_off(tmp_path: Path) -> None:
+async def test_over_tls_the_commands_know_the_certificate_and_a_new_one_cuts_nobody_off(
+    tmp_path: Path,
+) -> None:
     """It needs to be in nobody's trust store: the bridge leaves word of it in its own folder."""
     cert, key = write_certificate(tmp_path)
     paths = {"CLAUDE_BRIDGE_SERVER__TLS_CERT": str(cert), "CLAUDE_BRIDGE_SERVER__TLS_KEY": str(key)}
     with running_bridge(tmp_path, **paths) as bridge:
-        said = json.loads((bridge.state_dir / "bridge.json").read_bytes())
-        assert said["scheme"] == "https"
+        assert json.loads((bridge.state_dir / "bridge.json").read_bytes())["scheme"] == "https"
         done = bridge.run("submit", "demo", "hello", "--start", "-q")
         assert (done.returncode, done.stdout) == (0, "You said: hello\n"), done.stderr
-        asyncio.run(over_tls(bridge, tmp_path))
-        named = Look(bridge.state_dir, f"https://127.0.0.1:{bridge.port}", environ={})
-        assert asyncio.run(client.ask(named, "sessions", None, {}))["sessions"]
-        # Whoever else listens there is not shown the token.
-        note = bridge.state_dir / "bridge.json"
-        note.write_text(json.dumps({**said, "certificate": "00" * 32}))
-        with pytest.raises(BridgeUnreachable, match="another certificate"):
-            asyncio.run(client.ask(Look(bridge.state_dir, environ={}), "sessions", None, {}))
+        await renewed(bridge, tmp_path)
