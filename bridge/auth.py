@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -83,11 +84,18 @@ class Connections:
         self._ends: dict[Principal, dict[int, Callable[[], None]]] = {}
         self._timers: dict[Principal, Timer] = {}
         self._numbers = count()
+        self._open: dict[int, str] = {}
 
-    def opened(self, who: Principal, end: Callable[[], None]) -> Callable[[], None]:
+    @property
+    def open(self) -> Counter[str]:
+        """How many there are, by transport."""
+        return Counter(self._open.values())
+
+    def opened(self, who: Principal, end: Callable[[], None], transport: str = "other") -> Callable[[], None]:
         """`end` is called once, when the token is taken back or runs out. Call what is returned when the
         client goes."""
         number = next(self._numbers)
+        self._open[number] = transport
         ends = self._ends.get(who)
         if ends is None:
             ends = self._ends[who] = {}
@@ -95,6 +103,7 @@ class Connections:
         ends[number] = end
 
         def closed() -> None:
+            self._open.pop(number, None)
             ends = self._ends.get(who, {})
             ends.pop(number, None)
             if not ends:
@@ -152,6 +161,8 @@ class Authenticator:
         self._clock = clock
         self._known: list[tuple[str, Principal, bool]] = []
         self._jwts = Jwts(JwtConfig())
+        self.refused = 0
+        """Tokens that were not valid."""
         self.failures = Limit("Wrong tokens were shown", None)
         self.replace(config or AuthConfig())
 
@@ -173,6 +184,7 @@ class Authenticator:
         who, strong = self._found(token or "")
         if who is not None and (strong or not peer or self.failures.wait(peer, now) <= 0):
             return who
+        self.refused += 1
         if peer:
             self.failures.take(peer, now)
         raise Unauthorized

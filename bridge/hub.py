@@ -126,6 +126,8 @@ class Hub:
         self._schedule = schedule
         self._epoch = epoch
         self._drops = 0
+        self.published = 0
+        """Events so far, of all topics."""
         self._topics: dict[str, Topic] = {}
         self._dirty: list[Topic] = []
 
@@ -205,6 +207,7 @@ class Topic:
     def publish(self, at: float, event: Event) -> None:
         """Give the event the next number; it goes out at the end of this tick. Never waits."""
         self._head += 1
+        self._hub.published += 1
         if type(event) is DeltaAdded:
             weight = ENTRY_BYTES + len(event.text)
             delta = (event.turn, event.block, event.kind, event.text, event.parent)

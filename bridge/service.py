@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,18 @@ class Joined:
     attendance: Attendance
 
 
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What can be counted: of the sessions those that the asker may see, of the rest all, since the start."""
+
+    connections: Mapping[str, int]
+    sessions: Mapping[str, int]
+    turns: int
+    published: int
+    rate_limited: Mapping[str, int]
+    unauthorized: int
+
+
 class Service:
     """Raises `BridgeError`s. Nothing here waits for a process; what is done with a screen waits for tmux."""
 
@@ -106,9 +119,11 @@ class Service:
         """Whose token it is; `peer` is the address it came from. Raises `Unauthorized` or `RateLimited`."""
         return self._authenticator.authenticate(token, peer)
 
-    def connected(self, who: Principal, end: Callable[[], None]) -> Callable[[], None]:
+    def connected(
+        self, who: Principal, end: Callable[[], None], transport: str = "other"
+    ) -> Callable[[], None]:
         """To be told by every connection that outlives one request; see `Connections.opened`."""
-        return self._connections.opened(who, end)
+        return self._connections.opened(who, end, transport)
 
     def admit(self, config: AuthConfig) -> int:
         """Other tokens, keys and limits from now on; how many connections were ended for it.
@@ -148,6 +163,19 @@ class Service:
     async def delete(self, who: Principal, command: NameSession) -> None:
         who.require("control", command.name)
         await self._registry.delete(command.name)
+
+    def figures(self, who: Principal) -> Figures:
+        """For `/metrics`."""
+        sessions = self.list_sessions(who)
+        limits = {"authenticate": self._authenticator.failures, "join": self._joins, "submit": self._submits}
+        return Figures(
+            self._connections.open,
+            Counter(session.state for session in sessions),
+            sum(session.turns for session in sessions),
+            self._hub.published,
+            {what: limit.refused for what, limit in limits.items()},
+            self._authenticator.refused,
+        )
 
     async def tree(self, who: Principal) -> dict[str, Any]:
         """The supervision tree, as JSON, and with it what runs and is on no record."""

@@ -15,7 +15,7 @@ from aiohttp.typedefs import Handler, Middleware
 from bridge.clock import Clock
 from bridge.config import HubConfig, ServerConfig
 from bridge.service import Service
-from bridge.transports import access, handshake
+from bridge.transports import access, handshake, metrics
 from bridge.transports.phoenix_ws import PhoenixSockets
 
 
@@ -34,6 +34,7 @@ def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Cloc
     app.on_response_prepare.append(access.upgraded)
     for path in ("/socket/websocket", "/socket/websocket/"):
         app.router.add_route("*", path, sockets.handle)
+    app.router.add_get("/metrics", metrics.handler(service))
     app.router.add_get("/healthz", health)
     app.router.add_get("/healthz/live", health)
     return app

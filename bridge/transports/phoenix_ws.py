@@ -118,7 +118,7 @@ class PhoenixSockets:
         writer = await ws.prepare(request)
         socket = _Socket(self, request, ws, writer, admission)
         self._open[socket] = None
-        gone = self.service.connected(admission.who, partial(socket.stop, REVOKED))
+        gone = self.service.connected(admission.who, partial(socket.stop, REVOKED), "websocket")
         log.debug("= socket opened", who=admission.who.name, format=admission.codec.format)
         try:
             await socket.run()

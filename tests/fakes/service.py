@@ -158,8 +158,10 @@ class FakeService:
         self.authenticated += 1
         return self._authenticator.authenticate(token, peer)
 
-    def connected(self, who: Principal, end: Callable[[], None]) -> Callable[[], None]:
-        return self.connections.opened(who, end)
+    def connected(
+        self, who: Principal, end: Callable[[], None], transport: str = "other"
+    ) -> Callable[[], None]:
+        return self.connections.opened(who, end, transport)
 
     def join_lobby(self, who: Principal, subscriber: Subscriber) -> tuple[list[Session], Subscription]:
         who.require("watch")

@@ -249,6 +249,19 @@ def test_a_clock_that_was_set_back_ends_nothing_too_early() -> None:
     assert timers.waiting == []
 
 
+def test_connections_are_counted_by_transport_until_they_are_gone() -> None:
+    """Also one that was ended counts until its client has left, and none counts twice."""
+    connections = Connections(FixedClock(), Timers().later)
+    ada = Principal("ada", ADMIN)
+    closed = [connections.opened(ada, lambda: None, way) for way in ("websocket", "websocket", "sse")]
+    assert connections.open == {"websocket": 2, "sse": 1}
+    connections.end(ada)
+    assert connections.open.total() == 3
+    for gone in (closed[0], closed[0], closed[2]):
+        gone()
+    assert connections.open == {"websocket": 1}
+
+
 def test_who_does_not_count_any_more_is_ended() -> None:
     """How many that were is said, for the log."""
     connections = Connections(FixedClock(), Timers().later)
