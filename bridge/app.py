@@ -232,9 +232,12 @@ class Bridge:
                 self._root.start_child(
                     ChildSpec("listener", lambda: listener.serve(app), shutdown_s=config.server.shutdown_s)
                 )
+                # Before anybody learns where the bridge is, who might then send the signal.
+                loop = asyncio.get_running_loop()
+                loop.add_signal_handler(signal.SIGHUP, self._hung_up, listener, service)
                 self._leave_word(listener)
                 self._greet(listener, token, known)
-                return await self._supervised(lambda: self._hung_up(listener, service))
+                return await self._supervised()
             finally:
                 (state / "bridge.json").unlink(missing_ok=True)
                 await tmux.close()
@@ -339,7 +342,7 @@ class Bridge:
             self._leave_word(listener)
         log.info("configuration read again", connections_ended=ended, certificate_renewed=renewed)
 
-    async def _supervised(self, hung_up: Callable[[], None]) -> int:
+    async def _supervised(self) -> int:
         """Run the tree until a signal comes or it fails; a second signal hurries, as the deadline does."""
         loop = asyncio.get_running_loop()
         hurry = asyncio.Event()
@@ -349,7 +352,6 @@ class Bridge:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, told)
-        loop.add_signal_handler(signal.SIGHUP, hung_up)
         async with asyncio.TaskGroup() as group:
             root = group.create_task(self._kept(), name="root")
             waiting = [group.create_task(e.wait()) for e in (self._stopping, hurry)]
