@@ -123,7 +123,10 @@ class Service:
         self, who: Principal, end: Callable[[], None], transport: str = "other"
     ) -> Callable[[], None]:
         """To be told by every connection that outlives one request; see `Connections.opened`."""
-        return self._connections.opened(who, end, transport)
+        closed = self._connections.opened(who, end, transport)
+        if not self._authenticator.counts(who):  # taken back while the connection was being made
+            self._connections.end(who)
+        return closed
 
     def admit(self, config: AuthConfig) -> int:
         """Other tokens, keys and limits from now on; how many connections were ended for it.

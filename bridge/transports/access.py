@@ -12,11 +12,26 @@ from typing import Any
 import structlog
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
+from aiohttp.http_exceptions import HttpProcessingError
 
 from bridge.auth import Principal
 
 log = structlog.get_logger("bridge.access")
 logger = logging.getLogger("bridge.access")
+
+server_logger = logging.getLogger("bridge.http")
+"""For aiohttp's own words about requests."""
+
+
+class _Readable(logging.Filter):
+    """aiohttp tells of a request that it cannot read with the line it stumbled over, which may hold a token.
+    The access log says that there was one, and its status."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+server_logger.addFilter(_Readable())
 
 PATH_CHARS = 200
 """Of a path; ours are shorter."""

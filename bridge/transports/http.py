@@ -44,6 +44,7 @@ def make_runner(app: web.Application, server: ServerConfig) -> web.AppRunner:
     """With an access log of our own: aiohttp's lines would carry the token of the query."""
     return web.AppRunner(
         app,
+        logger=access.server_logger,
         access_log=access.logger,
         access_log_class=access.AccessLog,
         shutdown_timeout=server.shutdown_s,

@@ -200,6 +200,30 @@ async def test_no_token_is_ever_logged_however_it_came(lines: StringIO, server: 
         assert base64.b64encode(token.encode()).decode().rstrip("=") not in said
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        " HTTP/1.1\r\nHost: localhost\r\nBad Header\r\n\r\n",
+        " HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        " HTTP/9\r\n\r\n",
+        "\x01 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "x" * 9000 + " HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        " HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer zebrafinch\x00\r\n\r\n",
+    ],
+)
+async def test_a_request_that_cannot_be_read_tells_the_log_nothing_of_it(
+    lines: StringIO, server: PhoenixServer, rest: str
+) -> None:
+    """What could not be read may be a token."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(f"GET /socket/websocket?token=zebrafinch{rest}".encode())
+    async with asyncio.timeout(PATIENCE_S):
+        assert b" 400 " in await reader.readline()
+    writer.close()
+    assert accesses(lines)[-1]["status"] == 400
+    assert "zebrafinch" not in lines.getvalue()
+
+
 # --- revocation, over a socket ---------------------------------------------------------------------
 
 

@@ -27,7 +27,7 @@ from bridge.commands import (
     StartSession,
     SubmitPrompt,
 )
-from bridge.config import SessionConfig
+from bridge.config import AuthConfig, SessionConfig
 from bridge.errors import (
     BackendUnavailable,
     Forbidden,
@@ -35,6 +35,7 @@ from bridge.errors import (
     InvalidName,
     InvalidPayload,
     JournalError,
+    RateLimited,
     RequestClosed,
     SessionExists,
     SessionNotFound,
@@ -61,6 +62,7 @@ from bridge.signals import (
     UpstreamActive,
 )
 from bridge.supervision import RestartBudget, Supervisor
+from bridge.tokens import digest
 from bridge.wire.views import session_payload
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import JumpingClock
@@ -822,6 +824,41 @@ async def test_scopes_are_checked_before_anything_happens(house: House) -> None:
         with pytest.raises(Forbidden) as refused:
             await call(service, "demo", ConfigureSession(permission_mode="bypassPermissions"), controller)
         assert refused.value.details == {"scope": "admin"}
+
+
+GIVEN = AuthConfig.model_validate(
+    {"tokens": [{"name": "ada", "hash": digest("a" * 32), "scopes": ["watch"]}], "joins_per_minute": 2}
+)
+
+
+async def test_a_token_that_is_taken_back_while_it_connects_is_ended(house: House) -> None:
+    """Between the check and the connection lies an await; whoever slips through would stay for ever."""
+    async with house.open() as service:
+        service.admit(GIVEN)
+        ada = service.authenticate("a" * 32)
+        ended: list[str] = []
+        service.connected(ada, lambda: ended.append("before"))
+        service.connected(ME, lambda: ended.append("other"))
+        assert service.admit(AuthConfig()) == 1
+        service.connected(ada, lambda: ended.append("after"))
+        assert ended == ["before", "after"]
+
+
+async def test_joins_are_limited_for_each_token_over_all_topics(house: House) -> None:
+    """The lobby's and a session's; another token has its own."""
+    async with house.open() as service:
+        await house.join(service, "demo")
+        service.admit(GIVEN)
+        ada = service.authenticate("a" * 32)
+        service.join_lobby(ada, Viewer())
+        await service.join(ada, "demo", JoinSession(), Viewer(), "test")
+        with pytest.raises(RateLimited):
+            await service.join(ada, "demo", JoinSession(), Viewer(), "test")
+        with pytest.raises(RateLimited):
+            service.join_lobby(ada, Viewer())
+        with pytest.raises(RateLimited):
+            await service.join_terminal(ada, "demo", lambda: None)
+        await house.join(service, "demo")
 
 
 async def test_a_token_for_some_sessions_sees_only_those(house: House) -> None:
