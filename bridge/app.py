@@ -3,6 +3,7 @@
     claude-bridge
     ├── simulator         (with --simulate) watches the stand-in's process
     ├── hooks             where the TUI's hooks report to
+    ├── webhooks          (where there are) tells endpoints outside what happens
     ├── sessions          one_for_one
     │   └── session:NAME  one task a session; its process is tmux's child, not ours
     ├── history           (where it is limited) prunes what is too old
@@ -64,7 +65,9 @@ from bridge.supervision import ChildSpec, RestartBudget, Supervisor
 from bridge.transports.http import make_app, make_runner
 from bridge.transports.tls import Certificate
 from bridge.upstream import SimulatorProcess
+from bridge.webhooks.dispatch import Webhooks
 from bridge.wire.phoenix import ENCODERS
+from bridge.wire.phoenix_poll import POLL_ENCODERS
 
 log = structlog.get_logger(__name__)
 
@@ -121,13 +124,22 @@ def _alone(state_dir: Path) -> Iterator[None]:
 
 
 class _TopicPublisher:
-    """One session's way to the hub. Who watches its screen is told that it is another now."""
+    """One session's way to the hub, and to `hears`, who is told the same. Who watches its screen is told that
+    it is another now."""
 
-    def __init__(self, topic: Callable[[], Topic], lobby: Lobby, screens: Screens, name: SessionName) -> None:
+    def __init__(
+        self,
+        topic: Callable[[], Topic],
+        lobby: Lobby,
+        screens: Screens,
+        name: SessionName,
+        hears: Callable[[SessionName, float, Event], None] | None,
+    ) -> None:
         self._topic = topic
         self._lobby = lobby
         self._screens = screens
         self._name = name
+        self._hears = hears
 
     @property
     def viewers(self) -> int:
@@ -139,10 +151,14 @@ class _TopicPublisher:
 
     def publish(self, at: float, event: Event) -> None:
         self._topic().publish(at, event)
+        if self._hears is not None:
+            self._hears(self._name, at, event)
 
     def announce(self, at: float, event: SessionChanged | SessionDeleted) -> None:
         self._lobby.publish(at, event)
         self._screens.changed(self._name)
+        if self._hears is not None and isinstance(event, SessionDeleted):  # a change is published as well
+            self._hears(self._name, at, event)
 
 
 class _Listener:
@@ -257,7 +273,7 @@ class Bridge:
     async def _build(self, journal: Journal, tmux: Tmux, claude: ClaudeConfig, token: str) -> Service:
         config = self.config
         loop = asyncio.get_running_loop()
-        hub = Hub(ENCODERS, config.hub, loop.call_soon, Epoch(secrets.token_hex(6)))
+        hub = Hub({**ENCODERS, **POLL_ENCODERS}, config.hub, loop.call_soon, Epoch(secrets.token_hex(6)))
         presence = Presence(hub, self._clock, loop.call_later)
         lobby = Lobby(hub)
         sessions = Supervisor("sessions", budget=SESSIONS_BUDGET, clock=self._clock)
@@ -279,10 +295,16 @@ class Bridge:
             presence.drop(f"session:{name}")
             screens.drop(name)
 
+        webhooks = None
+        if config.webhooks:
+            kept = config.state_dir / "webhooks.json"
+            webhooks = Webhooks(config.webhooks, kept, self._clock, loop.call_later)
         registry = Registry(
             journal,
             self._backends(tmux, claude, hooks),
-            lambda name: _TopicPublisher(lambda: topic(name), lobby, screens, name),
+            lambda name: _TopicPublisher(
+                lambda: topic(name), lobby, screens, name, webhooks.tell if webhooks is not None else None
+            ),
             forget,
             sessions,
             self._clock,
@@ -292,6 +314,9 @@ class Bridge:
         )
         await registry.load()
         self._root.start_child(ChildSpec("hooks", hooks.serve))
+        if webhooks is not None:
+            webhooks.begin(registry.sessions(), registry.open_requests())
+            self._root.start_child(ChildSpec("webhooks", webhooks.run, describe=webhooks.describe))
         self._root.start_child(sessions.spec())
         retention = Retention(journal, registry, self._clock, config.sessions)
         if retention.wanted:

@@ -14,7 +14,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import orjson
 from pydantic import (
@@ -25,6 +25,7 @@ from pydantic import (
     Field,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from bridge.commands import AfterReboot, Backend, PermissionMode
@@ -67,6 +68,9 @@ class ServerConfig(Slice):
     """Phoenix's own limit; a longer frame closes the socket with 1009."""
     idle_timeout_s: Seconds = 60
     """Phoenix closes a socket that sent nothing for so long; clients send a heartbeat every 30 s."""
+    longpoll_window_s: Annotated[float, Field(gt=0, le=15)] = 10
+    """How long a long poll hangs when there is nothing to tell; phoenix.js gives it up after 20 s. A client
+    that has not polled for one and a half of it counts as gone."""
     shutdown_s: Seconds = 10
     """How long a stop may take before what is left is dropped."""
 
@@ -240,6 +244,44 @@ class LogConfig(Slice):
     """`auto`: text on a terminal, JSON elsewhere."""
 
 
+WebhookEvent = Literal["request_opened", "session_failed", "turn_finished"]
+
+
+class WebhookConfig(Slice):
+    """One endpoint that is told what happens, by signed HTTP requests; the table may stand several times."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^/?#\s]+")]
+    """Where to POST to: `https://…`, or `http://…` where nobody can listen on the way."""
+    secret: str | None = Field(default=None, repr=False)
+    """What the requests are signed with: `whsec_` and 24 to 64 bytes in base64."""
+    secret_file: UserPath | None = None
+    """The file that holds the secret, in its place; read when the bridge starts."""
+    events: list[WebhookEvent] = ["request_opened", "session_failed", "turn_finished"]
+    """What is told."""
+    sessions: list[str] = ["*"]
+    """Patterns of the sessions' names, as a shell writes them."""
+    timeout_s: Seconds = 10
+    """How long the endpoint may take to answer; it should answer first and work then."""
+    retry_first_s: Seconds = 1
+    """Before the first repetition; each further one waits twice as long, with some chance in it."""
+    retry_longest_s: Seconds = 900
+    """No repetition waits longer than this."""
+    attempts: Positive = 100
+    """How often one message is sent before it is given up; with the delays above that is about a day."""
+    give_up_s: Seconds = 86_400
+    """How old a message may become before it is given up, whichever is reached first."""
+    queue_messages: Positive = 1000
+    """Messages that may wait; the oldest is dropped for one more."""
+    queue_bytes: Positive = 8 * MIB
+    """And their bytes, whichever is reached first."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.secret is None) == (self.secret_file is None):
+            raise ValueError("a webhook has one of secret and secret_file")
+        return self
+
+
 def default_state_dir(simulate: bool, environ: Mapping[str, str] = os.environ) -> Path:
     base = Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
     return base / ("claude-bridge-simulated" if simulate else "claude-bridge")
@@ -263,6 +305,7 @@ class Config(Slice):
     claude: ClaudeConfig = ClaudeConfig()
     tmux: TmuxConfig = TmuxConfig()
     log: LogConfig = LogConfig()
+    webhooks: list[WebhookConfig] = []
 
     @property
     def tmux_socket(self) -> str:
@@ -442,11 +485,17 @@ def _validated(settings: list[Setting], environ: Mapping[str, str]) -> Config:
 def _misfit(error: ValidationError, places: Mapping[Key, str]) -> SetupError:
     first = error.errors()[0]
     loc = tuple(str(part) for part in first["loc"])
-    depth = next((n for n in range(len(loc), 0, -1) if loc[:n] in places), 0)
-    place = ".".join([*([places[loc[:depth]]] if depth else []), *loc[depth:]])
+    known = next((n for n in range(len(loc), 0, -1) if loc[:n] in places), 0)
+    place = ".".join([*([places[loc[:known]]] if known else []), *loc[known:]])
+    if first["type"] == "extra_forbidden":  # in a table of a list: the others are looked at before
+        table = TokenConfig if loc[0] == "auth" else WebhookConfig
+        nearest = _nearest(loc[-1], table.model_fields)
+        return SetupError(f"Nothing reads {place}.", _hint(nearest and ".".join((*loc[:-1], nearest))))
     said = str(first["msg"]).removeprefix("Value error, ")
-    # Whatever stands among the tokens may be one, in the wrong place.
-    secret = loc[-1] in {"token", "api_key", "secret"} or loc[:2] == ("auth", "tokens")
+    # Of a table in a list the whole is shown where keys do not fit together, its secret among them; and what
+    # stands among the tokens may be one, in the wrong place.
+    secret = loc[-1] in {"token", "api_key", "secret"} or isinstance(first["input"], dict)
+    secret = secret or loc[:2] == ("auth", "tokens")
     got = "" if secret else f" (it says {first['input']!r})"
     return SetupError(f"{place} does not fit{got}.", f"{said[:1].upper()}{said[1:]}.")
 

@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin
 
 import typer.main
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # as a script it stands outside of the package
@@ -156,7 +157,7 @@ def _tables(name: str, about: str | None, model: type[Slice]) -> list[str]:
     inner = {key: kind for key, field in model.model_fields.items() if (kind := _slice_in(field.annotation))}
     single = {key for key in inner if isinstance(model.model_fields[key].annotation, type)}
     title = f"[{name}]" if name else "The top of the file"
-    lines = _table(title, about, model.model_fields, skip=single)
+    lines = _table(title, about, model.model_fields, skip=set(inner))
     for key, kind in inner.items():
         whole = f"{name}.{key}" if name else key
         lines += _tables(whole if key in single else f"[{whole}]", kind.__doc__, kind)
@@ -185,7 +186,7 @@ def _default(name: str, field: FieldInfo) -> str:
     if name == "state_dir":
         return "`~/.local/state/claude-bridge`, with `--simulate` `…/claude-bridge-simulated`"
     value = field.default
-    if field.is_required():
+    if value is PydanticUndefined:
         return "needed"
     if value is None or value == "":
         return ""

@@ -112,6 +112,9 @@ TABLE = (
     Row(("lobby",), ("auth", "events", "hub"), PURE_NEVER),
     Row(("hub",), ("errors", "events", "log"), SOCKETS | LOOP | TMUX | CHILDREN),
     Row(("presence",), ("clock", "events", "hub"), SOCKETS | LOOP | TMUX | CHILDREN | CLOCK),
+    Row(("webhooks.endpoint",), (*VOCABULARY, "wire.webhooks"), TMUX | CHILDREN | CLOCK),
+    Row(("webhooks.kept",), ("webhooks.endpoint",), PURE_NEVER),
+    Row(("webhooks.*",), (*VOCABULARY, "wire.webhooks", "webhooks.*"), TMUX | CHILDREN | CLOCK),
     # The application and what speaks to it.
     Row(
         ("service",),
@@ -160,7 +163,7 @@ PACKAGES = frozenset(
     {
         "",
         *("sessions", "sessions.backends", "sessions.claude"),
-        *("wire", "transports", "simulator", "console", "drill"),
+        *("wire", "transports", "simulator", "console", "drill", "webhooks"),
     }
 )
 """Packages whose `__init__` says at most what they are: they import nothing of the bridge."""
@@ -177,6 +180,7 @@ CATCH_ALL = frozenset(
         "sessions.journal",  # its thread serves every session and must outlive any one operation
         "transports.phoenix_channels",  # a crash of one channel is told to its client, as Phoenix does
         "transports.phoenix_ws",
+        "transports.phoenix_longpoll",
         "transports.http",
         "simulator.server",
     }

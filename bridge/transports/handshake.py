@@ -1,4 +1,4 @@
-"""What is read from a request before there is a client: parameters, origin, sub-protocols.
+"""What is read from a request before there is a client: parameters, origin, sub-protocols, who it is.
 
 Shared by the transports; the semantics are Phoenix's own.
 """
@@ -14,9 +14,16 @@ from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import hdrs, web
 
+from bridge.auth import Principal
 from bridge.config import ServerConfig, is_loopback
+from bridge.errors import RateLimited, Unauthorized
+from bridge.service import Service
+from bridge.transports import access
+from bridge.wire.phoenix import Codec, codec_for
 
 TOKEN_PREFIX = "base64url.bearer.phx."  # noqa: S105 - what phoenix.js puts before an authToken
+POLL_PREFIX = "lp."
+"""How the tokens of long polls begin: they come as `token`, as the credential of a client does."""
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -26,15 +33,54 @@ class Malformed(ValueError):
 
 def query_params(query: str) -> dict[str, str | None]:
     """Parameters by name, the last one winning. A nested one (`a[]=`, `a[b]=`) is None: not a string."""
-    try:
-        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=1000)
-    except ValueError as e:  # UnicodeDecodeError among them
-        raise Malformed from e
     params: dict[str, str | None] = {}
-    for key, value in pairs:
+    for key, value in _pairs(query):
         name, bracket, _ = key.partition("[")
         params[name] = None if bracket else value
     return params
+
+
+def query_tokens(query: str) -> tuple[str | None, str | None]:
+    """The credential and the poll token of a query in which both are called `token`: of each the last."""
+    credential = polling = None
+    for key, value in _pairs(query):
+        if key == "token":
+            if value.startswith(POLL_PREFIX):
+                polling = value
+            else:
+                credential = value
+    return credential, polling
+
+
+def _pairs(query: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=1000)
+    except ValueError as e:  # UnicodeDecodeError among them
+        raise Malformed from e
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What a request was found to be entitled to."""
+
+    who: Principal
+    codec: Codec
+
+
+def admit(
+    service: Service, request: web.Request, params: dict[str, str | None], token: str | None
+) -> Admission | None:
+    """Who speaks which version; None where either is refused, the version first, as Phoenix does."""
+    vsn = params["vsn"] or "" if "vsn" in params else None  # a nested `vsn[]` is no version
+    codec = codec_for(vsn)
+    if codec is None:
+        return None
+    try:
+        who = service.authenticate(token, peer_of(request))
+    except (Unauthorized, RateLimited):
+        return None
+    access.belongs_to(request, who)
+    return Admission(who, codec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +130,6 @@ def own_address(request: web.BaseRequest, server: ServerConfig) -> Address:
     return Address(frozenset({*hosts, str(name[0])}), int(name[1]), loopback)
 
 
-def from_here(request: web.BaseRequest, server: ServerConfig) -> bool:
-    """Whether the page that sends the request, if it is one, may: asked before all else of a request that
-    changes something, or stays."""
-    return origin_allowed(request.headers.get(hdrs.ORIGIN), server.origins, own_address(request, server))
-
-
 def peer_of(request: web.BaseRequest) -> str:
     """The address that failed authentications are counted for."""
     return request.remote or ""
@@ -125,6 +165,11 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def page_allowed(request: web.BaseRequest, server: ServerConfig) -> bool:
+    """Whether the page that a request comes from may connect."""
+    return origin_allowed(request.headers.get(hdrs.ORIGIN), server.origins, own_address(request, server))
 
 
 def origin_allowed(origin: str | None, allowed: Sequence[str], own: Address) -> bool:

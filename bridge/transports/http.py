@@ -1,6 +1,6 @@
 """The HTTP side: what answers at which path.
 
-`make_app` mounts the transports that exist; the others (long poll, Socket.IO, REST, the console) get
+`make_app` mounts the transports that exist; the others (Socket.IO, REST, the console) get
 their paths here when they come. Unknown paths are 404.
 """
 
@@ -16,6 +16,7 @@ from bridge.clock import Clock
 from bridge.config import HubConfig, ServerConfig
 from bridge.service import Service
 from bridge.transports import access, handshake, metrics
+from bridge.transports.phoenix_longpoll import PhoenixPolls
 from bridge.transports.phoenix_ws import PhoenixSockets
 
 
@@ -23,18 +24,23 @@ def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Cloc
     """The application, to be run by `make_runner`; its shutdown sends every client away with 1012."""
     app = web.Application(middlewares=[_asked_by_name(server)])
     sockets = PhoenixSockets(service, server, hub, clock)
+    polls = PhoenixPolls(service, server, hub, clock)
 
     async def stop(_: web.Application) -> None:
+        polls.close()
         await sockets.close()
 
     async def health(request: web.Request) -> web.Response:
         return _health(service, live="live" in request.query or request.path.endswith("/live"))
 
+    app.cleanup_ctx.append(polls.living)
     app.on_shutdown.append(stop)
     app.on_response_prepare.append(access.upgraded)
     for path in ("/socket/websocket", "/socket/websocket/"):
         app.router.add_route("*", path, sockets.handle)
     app.router.add_get("/metrics", metrics.handler(service))
+    for path in ("/socket/longpoll", "/socket/longpoll/"):
+        app.router.add_route("*", path, polls.handle)
     app.router.add_get("/healthz", health)
     app.router.add_get("/healthz/live", health)
     return app

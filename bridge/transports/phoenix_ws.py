@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 
@@ -17,16 +16,16 @@ import structlog
 from aiohttp import WSMsgType, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
-from bridge.auth import Principal
 from bridge.clock import Clock
 from bridge.config import HubConfig, ServerConfig
-from bridge.errors import RateLimited, Unauthorized, WireError
+from bridge.errors import WireError
 from bridge.service import Service
-from bridge.transports import access, handshake
-from bridge.transports.outbox import Outbox, Source
+from bridge.transports import handshake
+from bridge.transports.handshake import Admission
+from bridge.transports.outbox import HELD_SHARE, Outbox, Source
 from bridge.transports.phoenix_channels import Channels
 from bridge.transports.topics import Topics
-from bridge.wire.phoenix import BINARY, Codec, codec_for, ws_frame
+from bridge.wire.phoenix import BINARY, ws_frame
 
 log = structlog.get_logger(__name__)
 
@@ -40,21 +39,8 @@ LAGGING = 4008
 CLOSE_S = 2.0
 """How long a client may take to answer a close; a network round trip, generously."""
 
-HELD_SHARE = 8
-"""A client that leaves this part of its outbox's bound unread, in replies alone, is read no further."""
-
 LINGER_S = 5.0
 """How long a client that does not read may keep what was written before; then it is dropped."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Admission:
-    """What an upgrade request was found to be entitled to."""
-
-    who: Principal
-    codec: Codec
-    phoenix: bool
-    """It asked for the sub-protocol `phoenix`, and fails if that is not answered."""
 
 
 class PhoenixSockets:
@@ -74,46 +60,44 @@ class PhoenixSockets:
         What is refused is refused before the upgrade, in Phoenix's order; a client never sees a socket
         that opens and then closes for want of a token.
         """
-        admission = self._admit(request)
-        if isinstance(admission, web.Response):
-            return admission
+        admitted = self._admit(request)
+        if isinstance(admitted, web.Response):
+            return admitted
+        admission, phoenix = admitted
         # What the request was judged by is garbage from here on: a socket may live for weeks.
-        return await self._serve(_undisclosed(request, admission.phoenix), admission)
+        return await self._serve(_undisclosed(request, phoenix), admission, phoenix)
 
-    def _admit(self, request: web.Request) -> web.Response | _Admission:
+    def _admit(self, request: web.Request) -> web.Response | tuple[Admission, bool]:
+        """The admission, and whether the sub-protocol `phoenix` was asked for: then it has to be answered."""
         if request.method != hdrs.METH_GET:
             return web.Response(status=HTTPStatus.BAD_REQUEST)
         try:
             params = handshake.query_params(request.raw_path.partition("?")[2])
         except handshake.Malformed:
             return web.Response(status=HTTPStatus.BAD_REQUEST)
-        if not handshake.from_here(request, self.server):
+        if not handshake.page_allowed(request, self.server):
             return web.Response(status=HTTPStatus.FORBIDDEN)
         protocols = handshake.read_subprotocols(request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, []))
-        vsn = params["vsn"] or "" if "vsn" in params else None  # a nested `vsn[]` is no version
-        codec = codec_for(vsn)
-        if protocols.refused or codec is None:
+        if protocols.refused:
             return web.Response(status=HTTPStatus.FORBIDDEN)
-        try:
-            token = protocols.token or params.get("token")
-            who = self.service.authenticate(token, handshake.peer_of(request))
-        except (Unauthorized, RateLimited):
+        token = protocols.token or params.get("token")
+        admission = handshake.admit(self.service, request, params, token)
+        if admission is None:
             return web.Response(status=HTTPStatus.FORBIDDEN)
-        access.belongs_to(request, who)
         problem = _upgrade_problem(request)
         if problem:
             return web.Response(status=HTTPStatus.BAD_REQUEST, text=problem)
         if self._emptied is not None:
             return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
-        return _Admission(who, codec, protocols.phoenix)
+        return admission, protocols.phoenix
 
-    async def _serve(self, request: web.Request, admission: _Admission) -> web.StreamResponse:
+    async def _serve(self, request: web.Request, admission: Admission, phoenix: bool) -> web.StreamResponse:
         ws = web.WebSocketResponse(
             compress=False,
             timeout=CLOSE_S,
             autoping=False,
             max_msg_size=self.server.max_frame_bytes,
-            protocols=("phoenix",) if admission.phoenix else (),
+            protocols=("phoenix",) if phoenix else (),
         )
         writer = await ws.prepare(request)
         socket = _Socket(self, request, ws, writer, admission)
@@ -175,7 +159,7 @@ class _Socket:
         request: web.Request,
         ws: web.WebSocketResponse,
         writer: AbstractStreamWriter,
-        admission: _Admission,
+        admission: Admission,
     ) -> None:
         transport = request.transport
         if transport is None:

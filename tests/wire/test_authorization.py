@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlencode
 
 import aiohttp
 import pytest
@@ -28,7 +29,8 @@ from bridge.transports.http import make_app, make_runner
 from bridge.transports.topics import Topics
 from bridge.wire import requests
 from bridge.wire.phoenix import ENCODERS
-from tests.fakes.phoenix import PhoenixClient
+from bridge.wire.phoenix_poll import POLL_ENCODERS
+from tests.fakes.phoenix import PhoenixClient, Speaker, polling
 from tests.unit.sessions.test_sessions_together import House
 
 # --- the tokens ------------------------------------------------------------------------------------
@@ -198,18 +200,20 @@ class Straight:
         yield Straight(Topics(bridge.service, who, SystemClock(), "test"))
 
 
-class PhoenixSocket:
-    """Phoenix Channels over WebSocket."""
+class Phoenix:
+    """Phoenix Channels, over WebSocket or long poll; the latter has no bytes, and so no screens."""
 
     joins = True
 
-    def __init__(self, client: PhoenixClient) -> None:
+    def __init__(self, client: Speaker) -> None:
         self._client = client
         self._ref = 0
 
-    async def ask(self, topic: str, event: str, payload: dict[str, Any]) -> str:
+    async def ask(self, topic: str, event: str, payload: dict[str, Any]) -> str | None:
         join_ref = str(self._ref + 1)
         joined = await self._push(join_ref, topic, "phx_join", payload if event == "join" else {})
+        if joined == "binary_not_supported":
+            return None
         if joined == "ok" and event != "join":
             answer = await self._push(join_ref, topic, event, payload)
         else:
@@ -227,17 +231,28 @@ class PhoenixSocket:
 
     @staticmethod
     @asynccontextmanager
-    async def connect(bridge: Bridge, token: str) -> AsyncIterator[PhoenixSocket]:
+    async def by_websocket(bridge: Bridge, token: str) -> AsyncIterator[Phoenix]:
         async with aiohttp.ClientSession() as session:
             url = f"{bridge.base}/socket/websocket"
             async with session.ws_connect(url, params={"vsn": "2.0.0", "token": token}) as ws:
-                yield PhoenixSocket(PhoenixClient(ws))
+                yield Phoenix(PhoenixClient(ws))
+
+    @staticmethod
+    @asynccontextmanager
+    async def by_longpoll(bridge: Bridge, token: str) -> AsyncIterator[Phoenix]:
+        query = urlencode({"vsn": "2.0.0", "token": token})
+        async with polling(f"{bridge.base}/socket/longpoll?{query}") as client:
+            yield Phoenix(client)
 
 
 Connect = Callable[[Bridge, str], AbstractAsyncContextManager[Driver]]
 
-DRIVERS: dict[str, Connect] = {"straight": Straight.connect, "websocket": PhoenixSocket.connect}
-"""Long poll, Socket.IO and REST (whose `joins` is False: a POST needs no `watch`) are added here."""
+DRIVERS: dict[str, Connect] = {
+    "straight": Straight.connect,
+    "websocket": Phoenix.by_websocket,
+    "longpoll": Phoenix.by_longpoll,
+}
+"""Socket.IO and REST (whose `joins` is False: a POST needs no `watch`) are added here."""
 
 
 # --- the table -------------------------------------------------------------------------------------
@@ -247,7 +262,7 @@ DRIVERS: dict[str, Connect] = {"straight": Straight.connect, "websocket": Phoeni
 async def serving(folder: Path) -> AsyncIterator[Bridge]:
     """Everything but processes, behind the real transports."""
     house = House(folder)
-    house.encoders = dict(ENCODERS)
+    house.encoders = {**ENCODERS, **POLL_ENCODERS}
     house.tokens = [
         (h.token, Principal("someone", h.scopes, h.patterns, credential=h.token)) for h in HOLDERS
     ]
@@ -263,9 +278,9 @@ async def serving(folder: Path) -> AsyncIterator[Bridge]:
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=name_of)
-@pytest.mark.parametrize("transport", DRIVERS)
+@pytest.mark.parametrize("way", DRIVERS)
 async def test_each_token_may_do_what_the_table_says_and_nothing_else(
-    tmp_path: Path, transport: str, cell: Cell
+    tmp_path: Path, way: str, cell: Cell
 ) -> None:
     """Over all tokens; what is wrong is shown with the token and both answers."""
     owner = Principal("owner", ADMIN)
@@ -273,7 +288,7 @@ async def test_each_token_may_do_what_the_table_says_and_nothing_else(
     async with serving(tmp_path) as bridge:
         for holder in HOLDERS:
             await bridge.service.start(owner, StartSession(name=NAME))
-            async with DRIVERS[transport](bridge, holder.token) as driver:
+            async with DRIVERS[way](bridge, holder.token) as driver:
                 expected = cell.expected(holder, joins=driver.joins)
                 answer = await driver.ask(cell.topic, cell.event, cell.payload)
                 if answer not in (expected, None):

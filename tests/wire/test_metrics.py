@@ -9,7 +9,7 @@ import aiohttp
 from bridge.auth import ADMIN, Principal
 from bridge.commands import NameSession, StartSession
 from bridge.config import AuthConfig
-from tests.wire.test_authorization import Holder, PhoenixSocket, serving
+from tests.wire.test_authorization import Holder, Phoenix, serving
 
 OWNER = Principal("owner", ADMIN)
 WATCHER = Holder(frozenset({"watch"}), ("*",))
@@ -30,7 +30,7 @@ async def test_it_counts_what_there_is_and_what_was_refused(tmp_path: Path) -> N
             async with session.get(f"{bridge.base}/metrics", headers=headers) as answer:
                 return answer.status, (await answer.text()).splitlines()
 
-        async with PhoenixSocket.connect(bridge, ASKER.token) as driver:
+        async with Phoenix.by_websocket(bridge, ASKER.token) as driver:
             topic = "session:mine-one"
             said = [await driver.ask(topic, "submit", {"prompt": "hello"}) for _ in range(2)]
             assert said == ["ok", "rate_limited"]

@@ -137,6 +137,19 @@ async def test_A06_a_wrong_or_missing_token_is_403_before_any_upgrade(
     assert (answer.status, answer.rest) == (403, b"")
 
 
+@pytest.mark.parametrize("path", ["websocket", "longpoll"])
+async def test_A08_a_bug_while_it_is_asked_who_connects_is_a_500(
+    server: PhoenixServer, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """And no socket, nor a session."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(server.service, "authenticate", broken)
+    assert (await upgrade(server, f"/socket/{path}?{QUERY}")).status == 500
+
+
 async def test_A09_origin_and_version_are_refused_before_the_token_is_looked_at(
     server: PhoenixServer,
 ) -> None:
