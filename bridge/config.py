@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from bridge.commands import AfterReboot, Backend, PermissionMode
 from bridge.errors import SetupError
@@ -43,6 +52,14 @@ class ServerConfig(Slice):
     """0 takes a free one and prints it."""
     insecure: bool = False
     """Allow a non-loopback address without TLS."""
+    tls_cert: UserPath | None = None
+    """Certificate and its chain, PEM: the bridge then speaks TLS only, 1.2 or newer. Read again at SIGHUP."""
+    tls_key: UserPath | None = None
+    """The certificate's private key, PEM, without a passphrase."""
+    hosts: list[str] = []
+    """Names by which the bridge may be asked (`*.example.com`, `*`), beside its address and loopback's.
+    Others are refused with 421, so that no page reaches a loopback bridge by a name that it made lead there.
+    A bridge that listens on more than loopback takes any name as long as this is empty."""
     origins: list[str] = []
     """Browser origins allowed beside the bridge's own, as Phoenix's `check_origin` writes them."""
     max_topics: Positive = 10_000
@@ -58,6 +75,69 @@ class ServerConfig(Slice):
     that has not polled for one and a half of it counts as gone."""
     shutdown_s: Seconds = 10
     """How long a stop may take before what is left is dropped."""
+
+
+Scope = Literal["watch", "prompt", "approve", "control", "admin"]
+TokenName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$")]
+Pattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*?\[\]!-]{1,128}$")]
+"""A session's name, or several as a shell writes them."""
+
+
+class TokenConfig(Slice):
+    """One token that people or programs hold; `claude-bridge token new` makes these lines."""
+
+    name: TokenName
+    """Who it is: the `author` of its prompts, its key in presence. Two tokens may share one, so that one can
+    replace the other; `local` is the bridge's own."""
+    hash: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+    """`sha256:` and the digest of the token, which itself stands nowhere. It has at least 22 characters."""
+    scopes: Annotated[list[Scope], Field(min_length=1)]
+    """Of `watch`, `prompt`, `approve`, `control`, `admin`."""
+    sessions: list[Pattern] = ["*"]
+    """The sessions it covers, by name or pattern (`team-*`)."""
+    expires_at: AwareDatetime | None = None
+    """When it ends, with a time zone; its connections are closed then."""
+
+    @field_validator("name")
+    @classmethod
+    def _not_the_bridges_own(cls, name: str) -> str:
+        if name == "local":
+            raise ValueError("`local` is the bridge's own token; take another name")
+        return name
+
+
+class JwtConfig(Slice):
+    """JSON Web Tokens, which somebody else makes for each user. They are taken as soon as a key is given."""
+
+    secret: Annotated[str, Field(min_length=32)] | None = Field(default=None, repr=False)
+    """For HS256: 32 characters or more, shared with who makes them."""
+    secret_file: UserPath | None = None
+    """The same out of a file, without the white space at its end."""
+    public_key: UserPath | None = None
+    """For RS256: a file with the public key, PEM."""
+    jwks: UserPath | None = None
+    """For RS256: a file with a JWK set; a token's `kid` names the key. Read again at SIGHUP."""
+    audience: str | None = None
+    """What `aud` must say or contain. None: it is not looked at."""
+    issuer: str | None = None
+    """What `iss` must say. None: it is not looked at."""
+    leeway_s: Annotated[float, Field(ge=0, le=60)] = 10
+    """How far the clocks of the two machines may differ."""
+
+
+class AuthConfig(Slice):
+    """Who may come in, and how much they may ask for. Read again at SIGHUP, without a restart."""
+
+    tokens: list[TokenConfig] = []
+    """Tables `[[auth.tokens]]`; see [give access](../how-to/give-access.md)."""
+    submits_per_minute: Positive | None = None
+    """Prompts one token may submit, over all its connections; more are `rate_limited`. None: no limit."""
+    joins_per_minute: Positive | None = None
+    """Topics that one token may join; after a restart of the bridge all its clients join at once. None: no
+    limit."""
+    failures_per_minute: Positive = 60
+    """Wrong tokens that one address may show; after that it cannot try what could be guessed."""
+    jwt: JwtConfig = JwtConfig()
 
 
 class HubConfig(Slice):
@@ -221,6 +301,7 @@ class Config(Slice):
     node: str = ""
     """This bridge's name in `Session.node`; empty: the host's name."""
     server: ServerConfig = ServerConfig()
+    auth: AuthConfig = AuthConfig()
     hub: HubConfig = HubConfig()
     sessions: SessionConfig = SessionConfig()
     claude: ClaudeConfig = ClaudeConfig()
@@ -267,18 +348,27 @@ def load(flags: Mapping[str, Any], config_file: Path | None, environ: Mapping[st
     is one. Raises `SetupError` naming the place, the key, and what was wanted there.
     """
     given = [*_environment(environ), *_flags(flags)]
-    early = {key: value for key, value, _ in given if len(key) == 1}
+    path, explicit = _place(given, config_file, environ)
+    if explicit and not path.is_file():
+        raise SetupError(f"There is no configuration file {path}.", "Give the path of a TOML file.")
+    settings = given
+    if path.is_file():
+        settings = [*_file(path, forbidden=() if explicit else WHERE_TO_LOOK), *given]
+    return _checked(_validated(settings, environ))
+
+
+def file_of(flags: Mapping[str, Any], config_file: Path | None, environ: Mapping[str, str]) -> Path:
+    """The file that `load` reads, given the same, whether or not it is there."""
+    return _place([*_environment(environ), *_flags(flags)], config_file, environ)[0]
+
+
+def _place(given: list[Setting], config_file: Path | None, environ: Mapping[str, str]) -> tuple[Path, bool]:
     explicit = config_file or (Path(named) if (named := environ.get(PREFIX + "CONFIG")) else None)
     if explicit is not None:
-        explicit = explicit.expanduser()
-        if not explicit.is_file():
-            raise SetupError(f"There is no configuration file {explicit}.", "Give the path of a TOML file.")
-        settings = [*_file(explicit, forbidden=()), *given]
-    else:
-        folder = _state_dir(early.get(("state_dir",)), early.get(("simulate",)), environ)
-        implied = folder / "config.toml"
-        settings = [*_file(implied, forbidden=WHERE_TO_LOOK), *given] if implied.is_file() else given
-    return _checked(_validated(settings, environ))
+        return explicit.expanduser().absolute(), True
+    early = {key: value for key, value, _ in given if len(key) == 1}
+    folder = _state_dir(early.get(("state_dir",)), early.get(("simulate",)), environ)
+    return folder / "config.toml", False
 
 
 def _state_dir(given: object, simulate: object, environ: Mapping[str, str]) -> Path:
@@ -400,22 +490,33 @@ def _misfit(error: ValidationError, places: Mapping[Key, str]) -> SetupError:
     known = next((n for n in range(len(loc), 0, -1) if loc[:n] in places), 0)
     place = ".".join([*([places[loc[:known]]] if known else []), *loc[known:]])
     if first["type"] == "extra_forbidden":  # in a table of a list: the others are looked at before
-        nearest = _nearest(loc[-1], WebhookConfig.model_fields)
+        table = TokenConfig if loc[0] == "auth" else WebhookConfig
+        nearest = _nearest(loc[-1], table.model_fields)
         return SetupError(f"Nothing reads {place}.", _hint(nearest and ".".join((*loc[:-1], nearest))))
     said = str(first["msg"]).removeprefix("Value error, ")
-    # Of a table in a list the whole is shown where keys do not fit together, its secret among them.
+    # Of a table in a list the whole is shown where keys do not fit together, its secret among them; and what
+    # stands among the tokens may be one, in the wrong place.
     secret = loc[-1] in {"token", "api_key", "secret"} or isinstance(first["input"], dict)
+    secret = secret or loc[:2] == ("auth", "tokens")
     got = "" if secret else f" (it says {first['input']!r})"
     return SetupError(f"{place} does not fit{got}.", f"{said[:1].upper()}{said[1:]}.")
 
 
 def _checked(config: Config) -> Config:
     server = config.server
-    if not server.insecure and not is_loopback(server.host):
+    if (server.tls_cert is None) != (server.tls_key is None):
+        missing = "server.tls_key" if server.tls_key is None else "server.tls_cert"
+        raise SetupError(f"TLS needs a certificate and its key, and {missing} is not set.", f"Set {missing}.")
+    if not server.insecure and server.tls_cert is None and not is_loopback(server.host):
         raise SetupError(
             f"{server.host} is reachable from other machines, and the bridge speaks plain HTTP.",
-            "Listen on 127.0.0.1 behind a proxy that speaks TLS, or give --insecure to allow it.",
+            "Set server.tls_cert and server.tls_key, listen on 127.0.0.1 behind a proxy that speaks TLS, "
+            "or give --insecure to allow it.",
         )
+    hashes = [token.hash for token in config.auth.tokens]
+    if len(set(hashes)) < len(hashes):
+        twice = next(t.name for t in config.auth.tokens if hashes.count(t.hash) > 1)
+        raise SetupError(f"auth.tokens: the token of {twice} stands there twice.", "Remove one of the two.")
     return config
 
 

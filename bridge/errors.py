@@ -7,6 +7,7 @@ Errors of the operator's side (`SetupError`) never reach a wire: they end the co
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 
@@ -181,6 +182,12 @@ class RateLimited(BridgeError):
     code = "rate_limited"
     retryable = True
     http_status = 429
+
+    def __init__(self, what: str, retry_after_s: float) -> None:
+        seconds = math.ceil(retry_after_s * 1000 - 1e-6) / 1000
+        super().__init__(
+            f"{what} too often; one more is taken in {seconds:g} seconds.", retry_after_s=seconds
+        )
 
 
 class BinaryNotSupported(BridgeError):

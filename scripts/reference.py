@@ -79,10 +79,10 @@ def command_line() -> str:
         "`claude-bridge COMMAND` (or `python -m bridge COMMAND`). Options of a command follow its name.",
         "",
     ]
-    group: Any = typer.main.get_command(cli.cli)
+    commands = _commands(typer.main.get_command(cli.cli))
     lines += ["| command | |", "|---|---|"]
-    lines += [f"| [`{name}`](#{name}) | {command.help} |" for name, command in group.commands.items()]
-    for name, command in group.commands.items():
+    lines += [f"| [`{name}`](#{name.replace(' ', '-')}) | {command.help} |" for name, command in commands]
+    for name, command in commands:
         lines += ["", f"## {name}", "", command.help, ""]
         arguments = [p for p in command.params if p.param_type_name == "argument"]
         lines += [
@@ -121,14 +121,7 @@ def configuration() -> str:
             flags=", ".join(f"`CLAUDE_BRIDGE_{name.upper()}`" for name in FLAGS)
         ).splitlines(),
     ]
-    tables = {name: field for name, field in Config.model_fields.items() if _is_table(field)}
-    lines += _table("The top of the file", None, Config.model_fields, skip=set(tables))
-    for name, field in tables.items():
-        model: Any = field.annotation
-        title = f"[{name}]"
-        if (each := _each(field)) is not None:
-            model, title = each, f"[[{name}]]"
-        lines += _table(title, model.__doc__, model.model_fields)
+    lines += _tables("", None, Config)
     return "\n".join(lines) + "\n"
 
 
@@ -158,15 +151,32 @@ def _dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
 
 
-def _is_table(field: FieldInfo) -> bool:
-    is_slice = isinstance(field.annotation, type) and issubclass(field.annotation, Slice)
-    return is_slice or _each(field) is not None
+def _commands(group: Any, before: str = "") -> list[tuple[str, Any]]:
+    """All commands by what is typed, those of a group after the group's own."""
+    found: list[tuple[str, Any]] = []
+    for name, command in group.commands.items():
+        found.append((before + name, command))
+        if hasattr(command, "commands"):
+            found += _commands(command, f"{before}{name} ")
+    return found
 
 
-def _each(field: FieldInfo) -> type[Slice] | None:
-    """What each table of a list of tables is."""
-    (each,) = get_args(field.annotation) if get_origin(field.annotation) is list else (None,)
-    return each if isinstance(each, type) and issubclass(each, Slice) else None
+def _tables(name: str, about: str | None, model: type[Slice]) -> list[str]:
+    """A table of the file, then those in it."""
+    inner = {key: kind for key, field in model.model_fields.items() if (kind := _slice_in(field.annotation))}
+    single = {key for key in inner if isinstance(model.model_fields[key].annotation, type)}
+    title = f"[{name}]" if name else "The top of the file"
+    lines = _table(title, about, model.model_fields, skip=set(inner))
+    for key, kind in inner.items():
+        whole = f"{name}.{key}" if name else key
+        lines += _tables(whole if key in single else f"[{whole}]", kind.__doc__, kind)
+    return lines
+
+
+def _slice_in(annotation: Any) -> type[Slice] | None:
+    """The slice that is a setting's value, or of which its value is a list."""
+    of = get_args(annotation)[0] if get_origin(annotation) is list else annotation
+    return of if isinstance(of, type) and issubclass(of, Slice) else None
 
 
 def _table(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
@@ -14,9 +15,10 @@ from urllib.parse import parse_qsl, urlsplit
 from aiohttp import hdrs, web
 
 from bridge.auth import Principal
-from bridge.config import ServerConfig
-from bridge.errors import Unauthorized
+from bridge.config import ServerConfig, is_loopback
+from bridge.errors import RateLimited, Unauthorized
 from bridge.service import Service
+from bridge.transports import access
 from bridge.wire.phoenix import Codec, codec_for
 
 TOKEN_PREFIX = "base64url.bearer.phx."  # noqa: S105 - what phoenix.js puts before an authToken
@@ -65,16 +67,20 @@ class Admission:
     codec: Codec
 
 
-def admit(service: Service, params: dict[str, str | None], token: str | None) -> Admission | None:
+def admit(
+    service: Service, request: web.Request, params: dict[str, str | None], token: str | None
+) -> Admission | None:
     """Who speaks which version; None where either is refused, the version first, as Phoenix does."""
     vsn = params["vsn"] or "" if "vsn" in params else None  # a nested `vsn[]` is no version
     codec = codec_for(vsn)
     if codec is None:
         return None
     try:
-        return Admission(service.authenticate(token), codec)
-    except Unauthorized:
+        who = service.authenticate(token, peer_of(request))
+    except (Unauthorized, RateLimited):
         return None
+    access.belongs_to(request, who)
+    return Admission(who, codec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +116,56 @@ class Address:
 
     hosts: frozenset[str]
     port: int
+    loopback: bool = True
+    """Only this machine reaches it."""
 
 
 def own_address(request: web.BaseRequest, server: ServerConfig) -> Address:
     """Where this listener is reached by its own pages; taken from the socket, not from the request."""
     name = request.transport.get_extra_info("sockname") if request.transport else None
-    hosts = {server.host, "localhost", "127.0.0.1", "::1"}
+    hosts = {server.host.lower(), "localhost", "127.0.0.1", "::1"}
+    loopback = is_loopback(server.host)
     if not isinstance(name, tuple):
-        return Address(frozenset(hosts), server.port)
-    return Address(frozenset({*hosts, str(name[0])}), int(name[1]))
+        return Address(frozenset(hosts), server.port, loopback)
+    return Address(frozenset({*hosts, str(name[0])}), int(name[1]), loopback)
+
+
+def peer_of(request: web.BaseRequest) -> str:
+    """The address that failed authentications are counted for."""
+    return request.remote or ""
+
+
+def bearer_of(request: web.BaseRequest) -> str | None:
+    """The token of the `Authorization` header; two of them are none."""
+    lines = request.headers.getall(hdrs.AUTHORIZATION, [])
+    scheme, _, token = lines[0].partition(" ") if len(lines) == 1 else ("", "", "")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def host_allowed(host: str | None, allowed: Sequence[str], own: Address) -> bool:
+    """Whether the bridge is asked by a name of its own. No `Host` at all: it is no browser.
+
+    A page may make its own name lead to 127.0.0.1, but the browser then still says that name. A listener that
+    others reach has names that nobody told it; it takes any as long as none are listed. An address as it
+    stands is no name that somebody could have made lead here.
+    """
+    if host is None or "*" in allowed:
+        return True
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    if not own.loopback and (not allowed or _is_address(name)):
+        return True
+    return name in own.hosts or any(_host_matches(entry.lower(), name) for entry in allowed)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def page_allowed(request: web.BaseRequest, server: ServerConfig) -> bool:
@@ -159,6 +206,10 @@ def _entry_matches(entry: str, scheme: str, host: str, port: int | None) -> bool
         return False
     if wanted_port is not None and wanted_port != port:
         return False
-    if wanted_host.startswith("*."):
-        return host == wanted_host[2:] or host.endswith(wanted_host[1:])
-    return host == wanted_host
+    return _host_matches(wanted_host, host)
+
+
+def _host_matches(entry: str, host: str) -> bool:
+    if entry.startswith("*."):
+        return host == entry[2:] or host.endswith(entry[1:])
+    return host == entry

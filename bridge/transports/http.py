@@ -7,16 +7,16 @@ are 404.
 from __future__ import annotations
 
 import asyncio
-import logging
 from http import HTTPStatus
 
 import orjson
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
 
 from bridge.clock import Clock
 from bridge.config import HubConfig, ServerConfig
 from bridge.service import Service
+from bridge.transports import access, handshake, metrics
 from bridge.transports.phoenix_longpoll import PhoenixPolls
 from bridge.transports.phoenix_ws import PhoenixSockets
 from bridge.transports.rest import Rest
@@ -25,7 +25,7 @@ from bridge.transports.rest import Rest
 def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Clock) -> web.Application:
     """The application, to be run by `make_runner`; its shutdown sends every client away: sockets with
     1012, event streams at an end."""
-    app = web.Application()
+    app = web.Application(middlewares=[_asked_by_name(server)])
     sockets = PhoenixSockets(service, server, hub, clock)
     polls = PhoenixPolls(service, server, hub, clock)
     rest = Rest(service, server, hub, clock)
@@ -41,8 +41,10 @@ def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Cloc
 
     app.cleanup_ctx.append(polls.living)
     app.on_shutdown.append(stop)
+    app.on_response_prepare.append(access.upgraded)
     for path in ("/socket/websocket", "/socket/websocket/"):
         app.router.add_route("*", path, sockets.handle)
+    app.router.add_get("/metrics", metrics.handler(service))
     for path in ("/socket/longpoll", "/socket/longpoll/"):
         app.router.add_route("*", path, polls.handle)
     rest.mount(app)
@@ -52,25 +54,31 @@ def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Cloc
 
 
 def make_runner(app: web.Application, server: ServerConfig) -> web.AppRunner:
-    """No access log: its lines would carry the token of the query. Compressed bodies are left as they are,
-    and so refused: a small one may become a very large one."""
-    logger = logging.getLogger("aiohttp.server")
-    logger.addFilter(_is_ours)
+    """With an access log of our own: aiohttp's lines would carry the token of the query. Compressed bodies
+    are left as they are, and so refused: a small one may become a very large one."""
     return web.AppRunner(
         app,
-        access_log=None,
+        logger=access.server_logger,
+        access_log=access.logger,
+        access_log_class=access.AccessLog,
         shutdown_timeout=server.shutdown_s,
         handle_signals=False,
         auto_decompress=False,
-        logger=logger,
     )
 
 
-def _is_ours(record: logging.LogRecord) -> bool:
-    """Not where a client does not speak HTTP as it should: it is told so, and what it said instead does not
-    belong in a log. Nor where it is gone before all of its body came."""
-    problem = record.exc_info[1] if record.exc_info else None
-    return not isinstance(problem, HttpProcessingError | web.RequestPayloadError | ConnectionError)
+def _asked_by_name(server: ServerConfig) -> Middleware:
+    """Refuses what asks for another host, before any handler sees it (see `handshake.host_allowed`)."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        host = request.headers.get(hdrs.HOST)
+        if handshake.host_allowed(host, server.hosts, handshake.own_address(request, server)):
+            return await handler(request)
+        said = "This bridge does not answer to that name; server.hosts lists those it does.\n"
+        return web.Response(status=HTTPStatus.MISDIRECTED_REQUEST, text=said)
+
+    return check
 
 
 def _health(service: Service, *, live: bool) -> web.Response:

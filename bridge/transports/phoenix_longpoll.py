@@ -18,7 +18,7 @@ from bridge.clock import Clock
 from bridge.config import HubConfig, ServerConfig
 from bridge.errors import WireError
 from bridge.service import Service
-from bridge.transports import handshake
+from bridge.transports import access, handshake
 from bridge.transports.handshake import POLL_PREFIX, Admission
 from bridge.transports.outbox import HELD_SHARE, PULL_BYTES, Outbox, Source
 from bridge.transports.phoenix_channels import MAX_INBOX, Channels
@@ -76,6 +76,8 @@ class PhoenixPolls:
         if not handshake.page_allowed(request, self.server):
             return _said(REFUSED)
         session = self._sessions.get(request.headers.get(POLL_HEADER, polling or ""))
+        if session is not None:
+            access.belongs_to(request, session.who)
         match request.method:
             case hdrs.METH_OPTIONS:
                 return _preflight(request)
@@ -84,7 +86,7 @@ class PhoenixPolls:
             case hdrs.METH_GET if session is not None:
                 answer = await session.poll(request)
             case hdrs.METH_GET:
-                answer = self._begin(params, request.headers.get(AUTH_HEADER) or credential)
+                answer = self._begin(request, params, request.headers.get(AUTH_HEADER) or credential)
             case _:
                 return web.Response(status=HTTPStatus.BAD_REQUEST)
         if self._stopping:
@@ -100,12 +102,12 @@ class PhoenixPolls:
     def forget(self, token: str) -> None:
         self._sessions.pop(token, None)
 
-    def _begin(self, params: dict[str, str | None], token: str | None) -> web.Response:
+    def _begin(self, request: web.Request, params: dict[str, str | None], token: str | None) -> web.Response:
         """410 with a token: to a client that had none this means that it is open, to another that it has to
         join again."""
         if self._stopping:
             return _said(STOPPING)
-        admission = handshake.admit(self.service, params, token)
+        admission = handshake.admit(self.service, request, params, token)
         if admission is None:
             return _said(REFUSED)
         name = POLL_PREFIX + secrets.token_urlsafe(24)
@@ -132,6 +134,7 @@ class _Session:
         self._loop = asyncio.get_running_loop()
         self._polls = polls
         self._token = token
+        self.who = admission.who
         self._codec = admission.codec
         self._window = polls.server.longpoll_window_s
         self._tasks = asyncio.TaskGroup()
@@ -157,7 +160,7 @@ class _Session:
             frame=phoenix_poll.unit,
             max_topics=polls.server.max_topics,
         )
-        self._gone = polls.service.connected(admission.who, self.end)
+        self._gone = polls.service.connected(admission.who, self.end, "longpoll")
         log.debug("= poll opened", who=admission.who.name, format=self._codec.format)
 
     async def run(self) -> None:

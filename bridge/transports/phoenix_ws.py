@@ -80,7 +80,8 @@ class PhoenixSockets:
         protocols = handshake.read_subprotocols(request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, []))
         if protocols.refused:
             return web.Response(status=HTTPStatus.FORBIDDEN)
-        admission = handshake.admit(self.service, params, protocols.token or params.get("token"))
+        token = protocols.token or params.get("token")
+        admission = handshake.admit(self.service, request, params, token)
         if admission is None:
             return web.Response(status=HTTPStatus.FORBIDDEN)
         problem = _upgrade_problem(request)
@@ -102,7 +103,7 @@ class PhoenixSockets:
         writer = await ws.prepare(request)
         socket = _Socket(self, request, ws, writer, admission)
         self._open[socket] = None
-        gone = self.service.connected(admission.who, partial(socket.stop, REVOKED))
+        gone = self.service.connected(admission.who, partial(socket.stop, REVOKED), "websocket")
         log.debug("= socket opened", who=admission.who.name, format=admission.codec.format)
         try:
             await socket.run()

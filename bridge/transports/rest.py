@@ -26,13 +26,13 @@ from bridge.errors import (
 )
 from bridge.events import Turn
 from bridge.service import Service
+from bridge.transports import access, handshake
 from bridge.transports.rest_http import (
     EVENT_STREAM,
     HEADERS,
     Call,
     allowed,
     answered,
-    bearer,
     cursor,
     for_origin,
     options,
@@ -117,7 +117,8 @@ class Rest:
         params = query_params(request)
         in_query = operation is not None and operation.token_in_query and params is not None
         token = params.pop("token", None) if in_query and params is not None else None
-        who = self._service.authenticate(bearer(request) or token)
+        who = self._service.authenticate(handshake.bearer_of(request) or token, handshake.peer_of(request))
+        access.belongs_to(request, who)
         if params is None:
             raise InvalidPayload("", "The query is not UTF-8.")
         if not methods:
@@ -222,7 +223,7 @@ class Rest:
             revoked = True
             end.stop()
 
-        gone = self._service.connected(call.who, revoke)
+        gone = self._service.connected(call.who, revoke, "rest")
         try:
             with self._open.held(end):
                 await end.wait(turn, seconds, call.request.transport)
@@ -284,7 +285,7 @@ class Rest:
         return stream.response
 
     async def _run(self, call: Call, stream: Stream) -> None:
-        gone = self._service.connected(call.who, stream.stop)
+        gone = self._service.connected(call.who, stream.stop, "sse")
         log.debug("= stream opened", who=call.who.name)
         try:
             with self._open.held(stream):

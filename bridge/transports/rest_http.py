@@ -80,13 +80,6 @@ class Call:
         return payload
 
 
-def bearer(request: web.Request) -> str | None:
-    """The token of the header; two of them are none."""
-    lines = request.headers.getall(hdrs.AUTHORIZATION, [])
-    scheme, _, token = lines[0].partition(" ") if len(lines) == 1 else ("", "", "")
-    return token.strip() if scheme.lower() == "bearer" else None
-
-
 def query_params(request: web.Request) -> dict[str, str | None] | None:
     """None: it is not UTF-8."""
     try:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -30,7 +31,8 @@ PATIENCE_S = 10
 class PhoenixServer:
     """The fake service behind the real transports, on a port of its own."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, **settings: Any) -> None:
+        self.tls = tls
         hub = {k: settings.pop(k) for k in list(settings) if k in HubConfig.model_fields}
         self.config = ServerConfig(port=0, **{"shutdown_s": 2, **settings})
         self.hub_config = HubConfig(**hub)
@@ -50,7 +52,14 @@ class PhoenixServer:
         self.sockets = next(owner for owner in owners if isinstance(owner, PhoenixSockets))
         self.runner = make_runner(app, self.config)
         await self.runner.setup()
-        site = web.TCPSite(self.runner, "127.0.0.1", port, reuse_address=True, backlog=1024)
+        site = web.TCPSite(
+            self.runner,
+            "127.0.0.1",
+            port,
+            reuse_address=True,
+            backlog=1024,
+            ssl_context=self.tls,
+        )
         await site.start()
         self.port = self.runner.addresses[0][1]
 
@@ -67,7 +76,7 @@ class PhoenixServer:
 
     @property
     def http(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
 
     def address(self, **params: str) -> str:
         return f"{self.http}/socket/websocket?" + urlencode({"token": TOKEN, "vsn": "2.0.0", **params})
@@ -85,16 +94,23 @@ class PhoenixServer:
     @asynccontextmanager
     async def longpoll(self, **params: str) -> AsyncIterator[LongPollClient]:
         """A client that has opened and polls, by long poll."""
-        async with aiohttp.ClientSession() as http:
-            client = LongPollClient(http, self.poll_address(**params))
-            await client.open()
-            loops = [asyncio.create_task(client.keep_polling()), asyncio.create_task(client.keep_posting())]
-            try:
-                yield client
-            finally:
-                for task in loops:
-                    task.cancel()
-                await asyncio.wait(loops)
+        async with polling(self.poll_address(**params)) as client:
+            yield client
+
+
+@asynccontextmanager
+async def polling(url: str) -> AsyncIterator[LongPollClient]:
+    """A client of this address that has opened and polls."""
+    async with aiohttp.ClientSession() as http:
+        client = LongPollClient(http, url)
+        await client.open()
+        loops = [asyncio.create_task(client.keep_polling()), asyncio.create_task(client.keep_posting())]
+        try:
+            yield client
+        finally:
+            for task in loops:
+                task.cancel()
+            await asyncio.wait(loops)
 
 
 class Speaker:

@@ -46,6 +46,8 @@ from bridge.events import (
     Usage,
 )
 from bridge.hub import Hub, Subscriber, Subscription
+from bridge.limits import Limit
+from bridge.lobby import Lobby
 from bridge.presence import Presence
 from bridge.screens import Screens, Viewer
 from bridge.service import Joined, Seen, Service
@@ -115,8 +117,10 @@ class FakeService:
         self.calls: list[tuple[str, Command]] = []
         self.held: list[Callable[[object], None]] = []
         self.authenticated = 0
-        self.connections = Connections()
-        self.presence = Presence(hub, self.clock, asyncio.get_running_loop().call_later)
+        later = asyncio.get_running_loop().call_later
+        self.connections = Connections(self.clock, later)
+        self.lobby = Lobby(hub)
+        self.presence = Presence(hub, self.clock, later)
         self.panes = FakePanes()
         self.supervisor = Supervisor("screens")
         """To be run by who needs screens."""
@@ -125,15 +129,19 @@ class FakeService:
             (TOKEN, Principal("owner", ADMIN)),
             (WATCH_TOKEN, Principal("guest", frozenset({"watch"}))),
         ]
-        self._authenticator = Authenticator(self._tokens)
+        self._authenticator = Authenticator(self._tokens, self.clock)
+
+    @property
+    def failures(self) -> Limit:
+        return self._authenticator.failures
+
+    def allow(self, token: str, who: Principal) -> None:
+        """One more token."""
+        self._tokens.append((token, who))
+        self._authenticator = Authenticator(self._tokens, self.clock)
 
     def as_service(self) -> Service:
         return cast(Service, self)
-
-    def admit(self, token: str, scopes: frozenset[str]) -> None:
-        """One more token, which names its holder."""
-        self._tokens.append((token, Principal(token, scopes)))
-        self._authenticator = Authenticator(self._tokens)
 
     def add(self, name: str) -> FakeSession:
         return self.sessions.setdefault(name, FakeSession(a_session(name)))
@@ -148,26 +156,27 @@ class FakeService:
 
     # --- what a transport calls -----------------------------------------------------------------
 
-    def authenticate(self, token: str | None) -> Principal:
+    def authenticate(self, token: str | None, peer: str = "") -> Principal:
         self.authenticated += 1
-        return self._authenticator.authenticate(token)
+        return self._authenticator.authenticate(token, peer)
 
-    def connected(self, who: Principal, end: Callable[[], None]) -> Callable[[], None]:
-        return self.connections.opened(who, end)
+    def connected(
+        self, who: Principal, end: Callable[[], None], transport: str = "other"
+    ) -> Callable[[], None]:
+        return self.connections.opened(who, end, transport)
 
     def join_lobby(self, who: Principal, subscriber: Subscriber) -> tuple[list[Session], Subscription]:
         who.require("watch")
-        subscription, _ = self.hub.topic("sessions", numbered=False).subscribe(subscriber)
-        return self.list_sessions(who), subscription
+        return self.list_sessions(who), self.lobby.subscribe(who, subscriber)
 
     def list_sessions(self, who: Principal) -> list[Session]:
-        return [s.view for s in self.sessions.values()]
+        return [s.view for s in self.sessions.values() if who.may_see(s.view.name)]
 
     async def start(self, who: Principal, command: StartSession) -> tuple[Session, bool]:
         who.require("control", command.name)
         existing = command.name in self.sessions
         session = self.add(command.name)
-        self.hub.topic("sessions", numbered=False).publish(self.clock.now(), SessionChanged(session.view))
+        self.lobby.publish(self.clock.now(), SessionChanged(session.view))
         return session.view, existing
 
     async def stop(self, who: Principal, command: NameSession) -> Session:
@@ -179,8 +188,7 @@ class FakeService:
         self.hub.drop(f"session:{command.name}")
         self.presence.drop(f"session:{command.name}")
         self.screens.drop(command.name)
-        deleted = SessionDeleted(SessionName(command.name))
-        self.hub.topic("sessions", numbered=False).publish(self.clock.now(), deleted)
+        self.lobby.publish(self.clock.now(), SessionDeleted(SessionName(command.name)))
 
     async def tree(self, who: Principal) -> dict[str, Any]:
         who.require("admin")

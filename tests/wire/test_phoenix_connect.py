@@ -324,7 +324,7 @@ async def test_Q02_the_head_of_the_upgrade_comes_in_one_write(server: PhoenixSer
         await loop.sock_sendall(
             raw,
             (
-                f"GET /socket/websocket?{QUERY} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+                f"GET /socket/websocket?{QUERY} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
                 "Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
                 "Sec-WebSocket-Version: 13\r\n\r\n"
             ).encode(),

@@ -145,7 +145,7 @@ async def test_a_stop_of_the_bridge_answers_who_waits(rest: RestClient, server: 
 
 async def test_waiting_needs_the_scope_to_read(rest: RestClient, server: PhoenixServer) -> None:
     """Refused before the prompt is taken; without it the prompt is taken, and the answer is what was said."""
-    server.service.admit("asker", frozenset({"prompt"}))
+    server.service.allow("asker", Principal("asker", frozenset({"prompt"})))
     rest.token = "asker"
     refused = await rest.post(f"{TURNS}?wait=5", {"prompt": "words 2"})
     assert (refused.reason, refused.body["scope"]) == ("forbidden", "watch")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.auth import ADMIN, Authenticator, Principal
+from bridge.auth import ADMIN, Authenticator, Connections, Principal
 from bridge.clock import Clock, SystemClock
 from bridge.commands import (
     After,
@@ -27,7 +27,7 @@ from bridge.commands import (
     StartSession,
     SubmitPrompt,
 )
-from bridge.config import SessionConfig
+from bridge.config import AuthConfig, SessionConfig
 from bridge.errors import (
     BackendUnavailable,
     Forbidden,
@@ -35,6 +35,7 @@ from bridge.errors import (
     InvalidName,
     InvalidPayload,
     JournalError,
+    RateLimited,
     RequestClosed,
     SessionExists,
     SessionNotFound,
@@ -43,10 +44,11 @@ from bridge.errors import (
     Unauthorized,
 )
 from bridge.events import Epoch, Event, RequestId, SessionChanged, SessionDeleted, TurnId
-from bridge.hub import Hub, Subscription
+from bridge.hub import Encoder, Hub, Subscription
+from bridge.lobby import Lobby
 from bridge.presence import GATHER_S, Presence
 from bridge.screens import Screens
-from bridge.service import LOBBY, Joined, Service
+from bridge.service import Joined, Service
 from bridge.sessions.backends.base import Liveness
 from bridge.sessions.journal import BUSY_S, Journal
 from bridge.sessions.registry import BackendKind, Registry
@@ -61,6 +63,7 @@ from bridge.signals import (
     UpstreamActive,
 )
 from bridge.supervision import RestartBudget, Supervisor
+from bridge.tokens import digest
 from bridge.wire.views import session_payload
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import JumpingClock
@@ -124,6 +127,9 @@ class House:
         self.busy_s = BUSY_S
         self.epoch = 0
         self.told: dict[tuple[str, int], Event] = {}
+        self.tokens = [("secret-token", ME)]
+        self.encoders: dict[str, Encoder] = {}
+        """Formats of the wire, where a transport stands before it."""
         self.watched = False
         """Somebody has a live screen open."""
         self.looks = 0
@@ -143,9 +149,9 @@ class House:
             return b"%d " % seq
 
         loop = asyncio.get_running_loop()
-        hub = Hub({"facts": note}, _limits(), loop.call_soon, Epoch(str(self.epoch)))
+        hub = Hub({"facts": note, **self.encoders}, _limits(), loop.call_soon, Epoch(str(self.epoch)))
         supervisor = Supervisor("sessions", budget=RestartBudget(50, 60), clock=clock)
-        lobby = hub.topic(LOBBY, numbered=False)
+        lobby = Lobby(hub)
 
         class Publisher:
             def __init__(self, name: str) -> None:
@@ -184,9 +190,12 @@ class House:
         service = Service(
             registry,
             hub,
-            Authenticator([("secret-token", ME)]),
+            lobby,
+            Authenticator(self.tokens, clock),
+            Connections(clock, loop.call_later),
             Screens(FakePanes().connect, supervisor, (220, 50)),
             Presence(hub, clock, loop.call_later),
+            clock,
             node="node",
             snapshot_bytes=4_000_000,
             tree=supervisor.tree,
@@ -877,6 +886,41 @@ async def test_scopes_are_checked_before_anything_happens(house: House) -> None:
         with pytest.raises(Forbidden) as refused:
             await call(service, "demo", ConfigureSession(permission_mode="bypassPermissions"), controller)
         assert refused.value.details == {"scope": "admin"}
+
+
+GIVEN = AuthConfig.model_validate(
+    {"tokens": [{"name": "ada", "hash": digest("a" * 32), "scopes": ["watch"]}], "joins_per_minute": 2}
+)
+
+
+async def test_a_token_that_is_taken_back_while_it_connects_is_ended(house: House) -> None:
+    """Between the check and the connection lies an await; whoever slips through would stay for ever."""
+    async with house.open() as service:
+        service.admit(GIVEN)
+        ada = service.authenticate("a" * 32)
+        ended: list[str] = []
+        service.connected(ada, lambda: ended.append("before"))
+        service.connected(ME, lambda: ended.append("other"))
+        assert service.admit(AuthConfig()) == 1
+        service.connected(ada, lambda: ended.append("after"))
+        assert ended == ["before", "after"]
+
+
+async def test_joins_are_limited_for_each_token_over_all_topics(house: House) -> None:
+    """The lobby's and a session's; another token has its own."""
+    async with house.open() as service:
+        await house.join(service, "demo")
+        service.admit(GIVEN)
+        ada = service.authenticate("a" * 32)
+        service.join_lobby(ada, Viewer())
+        await service.join(ada, "demo", JoinSession(), Viewer(), "test")
+        with pytest.raises(RateLimited):
+            await service.join(ada, "demo", JoinSession(), Viewer(), "test")
+        with pytest.raises(RateLimited):
+            service.join_lobby(ada, Viewer())
+        with pytest.raises(RateLimited):
+            await service.join_terminal(ada, "demo", lambda: None)
+        await house.join(service, "demo")
 
 
 async def test_a_token_for_some_sessions_sees_only_those(house: House) -> None:
