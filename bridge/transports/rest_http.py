@@ -118,10 +118,10 @@ def options(methods: Mapping[str, Operation], request: web.Request, headers: dic
 
 def cursor(request: web.Request, after: str | None) -> dict[str, Any] | None:
     """The `after` of a join. A browser sends its header with every attempt, the parameter being still that of
-    the first; what it was once given by another server is no cursor here, and no error. Raises
-    `InvalidPayload` for a parameter that is none."""
+    the first. What it was once given by another server is no cursor here, and no error, after which it would
+    not come back. Raises `InvalidPayload` for a parameter that is none."""
     if last := request.headers.get("Last-Event-ID"):
-        return sse.read_cursor(last) or {"epoch": "", "seq": 0}
+        return sse.read_cursor(last)
     if after is None:
         return None
     found = sse.read_cursor(after)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from bridge.auth import ADMIN, Principal
 from bridge.errors import TurnNotFound
-from bridge.events import ToolBlock
+from bridge.events import Block, DeltaAdded, ToolBlock
 from tests.fakes.phoenix import PhoenixServer
 from tests.fakes.rest import PATIENCE_S, RestClient, until
 from tests.fakes.service import WATCH_TOKEN
@@ -216,6 +217,30 @@ async def test_a_stream_of_a_key_that_was_used_before_goes_on_where_it_is(
         assert submitted.data["open_turn"]["blocks"] == [{"block": 0, "kind": "text", "text": "so "}]
         server.service.finish("a")
         assert [t.event for t in await source.end()] == ["delta", "block", "turn_finished"]
+
+
+async def test_what_happens_while_a_turn_is_looked_up_is_told_once(
+    rest: RestClient, server: PhoenixServer
+) -> None:
+    """It is in the text so far, and so not in what follows."""
+    await rest.post(TURNS, {"prompt": "open", "id": "k"})
+    service = server.service
+    read = service.turn
+
+    async def while_it_goes_on(*asked: Any) -> Any:
+        turn = service.sessions["a"].turns[0]
+        service.publish("a", DeltaAdded(turn.id, 0, "text", "on "))
+        service.sessions["a"].turns[0] = replace(turn, blocks=(Block(0, "text", "so on "),))
+        await asyncio.sleep(0)
+        return await read(*asked)
+
+    service.turn = while_it_goes_on  # type: ignore[method-assign]
+    source = rest.source(TURNS)
+    async with source.connected("POST", json={"prompt": "open", "id": "k"}):
+        assert (await source.next()).data["open_turn"]["blocks"][0]["text"] == "so on "
+        service.finish("a")
+        told = await source.end()
+    assert [t.data["text"] for t in told if t.event == "delta"] == ["far"]
 
 
 async def test_a_stream_of_a_finished_turn_is_its_end(rest: RestClient) -> None:
