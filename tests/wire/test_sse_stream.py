@@ -179,7 +179,7 @@ async def test_a_client_that_goes_is_forgotten_at_once(rest: RestClient, server:
 async def raw(server: PhoenixServer, version: str, path: str = EVENTS) -> tuple[Any, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(
-        f"GET {path}?turns=0 HTTP/{version}\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
+        f"GET {path}?turns=0 HTTP/{version}\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
     )
     return reader, writer
 
@@ -231,7 +231,7 @@ async def test_what_a_client_says_behind_its_request_harms_nothing(server: Phoen
     """A stream is the last answer of its connection."""
     reader, writer = await raw(server, "1.1")
     await asyncio.wait_for(reader.readuntil(b"presence_state"), PATIENCE_S)
-    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n\x00\xff garbage")
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n\x00\xff garbage")
     await writer.drain()
     server.service.publish("a", word("still here"))
     await asyncio.wait_for(reader.readuntil(b"still here"), PATIENCE_S)
