@@ -28,7 +28,8 @@ from bridge.events import DeltaAdded, Epoch, TurnId
 from bridge.hub import Hub
 from bridge.log import set_up
 from bridge.transports.http import make_app, make_runner
-from bridge.wire.phoenix import ENCODERS, encode_event_v2
+from bridge.wire.formats import ENCODERS
+from bridge.wire.phoenix import encode_event_v2
 from tests.fakes.service import TOKEN, FakeService, FixedClock
 
 TOPIC = "session:bench"

@@ -62,7 +62,7 @@ from bridge.sessions.tmux import Tmux, state_id
 from bridge.supervision import ChildSpec, RestartBudget, Supervisor
 from bridge.transports.http import make_app, make_runner
 from bridge.upstream import SimulatorProcess
-from bridge.wire.phoenix import ENCODERS
+from bridge.wire.formats import ENCODERS
 
 log = structlog.get_logger(__name__)
 

@@ -118,7 +118,7 @@ TABLE = (
         SOCKETS | TMUX | CHILDREN,
     ),
     Row(
-        ("transports.phoenix_terminal",),
+        ("transports.terminal",),
         ("auth", "errors", "service", "transports.outbox", "wire.phoenix"),
         PURE_NEVER,
     ),

@@ -16,7 +16,7 @@ from bridge.config import HubConfig, ServerConfig
 from bridge.events import Epoch
 from bridge.hub import Hub
 from bridge.transports.http import make_app, make_runner
-from bridge.wire.phoenix import ENCODERS
+from bridge.wire.formats import ENCODERS
 from tests.fakes.service import TOKEN, FakeService, FixedClock
 
 PATIENCE_S = 10
