@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from bridge.config import ServerConfig
 
@@ -61,6 +61,21 @@ def _decoded(text: str) -> str | None:
         return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError, ValueError):
         return None
+
+
+def undisclosed(request: web.Request, protocol: str | None = None) -> web.Request:
+    """The request with only so much in its sub-protocols that aiohttp finds the one it is to choose.
+
+    It would look at the first line alone, and log what it does not know: tokens may be among that.
+    """
+    offered = request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, [])
+    if not offered or (protocol is not None and len(offered) == 1):
+        return request
+    headers = request.headers.copy()
+    headers.popall(hdrs.SEC_WEBSOCKET_PROTOCOL)
+    if protocol is not None:
+        headers[hdrs.SEC_WEBSOCKET_PROTOCOL] = protocol
+    return request.clone(headers=headers)
 
 
 @dataclass(frozen=True, slots=True)

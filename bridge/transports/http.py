@@ -1,11 +1,12 @@
 """The HTTP side: what answers at which path.
 
-`make_app` mounts the transports that exist; the others (long poll, Socket.IO, REST, the console) get
+`make_app` mounts the transports that exist; the others (long poll, REST, the console) get
 their paths here when they come. Unknown paths are 404.
 """
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 
 import orjson
@@ -15,15 +16,20 @@ from bridge.clock import Clock
 from bridge.config import HubConfig, ServerConfig
 from bridge.service import Service
 from bridge.transports.phoenix_ws import PhoenixSockets
+from bridge.transports.socketio import SocketIoServer
 
 
 def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Clock) -> web.Application:
     """The application, to be run by `make_runner`; its shutdown sends every client away with 1012."""
     app = web.Application()
     sockets = PhoenixSockets(service, server, hub, clock)
+    socketio = SocketIoServer(service, server, hub, clock)
+    socketio.attach(app)
 
     async def stop(_: web.Application) -> None:
-        await sockets.close()
+        async with asyncio.TaskGroup() as group:
+            for transport in (sockets, socketio):
+                group.create_task(transport.close())
 
     async def health(request: web.Request) -> web.Response:
         return _health(service, live="live" in request.query or request.path.endswith("/live"))

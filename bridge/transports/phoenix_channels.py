@@ -126,7 +126,7 @@ class Channels:
         return b""
 
     def close(self) -> None:
-        """The socket is gone: leave all topics, tell nobody. A join that is still under way comes to nothing."""
+        """The socket is gone: leave all topics, tell nobody. What is still joining comes to nothing."""
         self._closed = True
         for channel in list(self._channels.values()):
             self._forget(channel)
