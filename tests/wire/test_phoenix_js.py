@@ -48,10 +48,10 @@ Connect = Callable[..., Awaitable[JsClient]]
 
 
 @asynccontextmanager
-async def node(*arguments: str) -> AsyncIterator[JsClient]:
+async def node(*arguments: str, script: Path = SCENARIO) -> AsyncIterator[JsClient]:
     process = await asyncio.create_subprocess_exec(
         "node",
-        str(SCENARIO),
+        str(script),
         *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
