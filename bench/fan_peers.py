@@ -2,7 +2,9 @@
 
 `server KIND`: `ours` is hub, channels and sockets before the fake service; `naive` awaits `send_str`
 for each client and frame; `batched` writes sixteen ready frames at once to each; both stand on bare
-aiohttp. `load` is the clients: it counts bytes, and reads times out of a sample of the connections.
+aiohttp. `socketio` is ours as well, for clients of Socket.IO; `room` is python-socketio as it comes, which
+emits each event to a room. `load` is the clients: it counts bytes, and reads times out of a sample of the
+connections.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 import orjson
+import socketio
 import uvloop
 from aiohttp import web
 
@@ -38,9 +41,11 @@ PER_TICK = 16
 """Frames of a burst that arrive in one tick; what one read of a CLI's output brings, roughly."""
 
 UPGRADE = (
-    "GET /socket/websocket?vsn=2.0.0&token={token} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
+    "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
     "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
+SOCKETIO = "/socket.io/?EIO=4&transport=websocket"
+SOCKETIO_KINDS = frozenset({"socketio", "room"})
 
 
 def delta() -> DeltaAdded:
@@ -87,6 +92,19 @@ def ours() -> tuple[web.AppRunner, Send]:
     return make_runner(make_app(service.as_service(), config, hub_config, clock), config), send
 
 
+def _payload(seq: int) -> dict[str, Any]:
+    """A new delta, for those who make their own JSON."""
+    event = delta()
+    return {
+        "turn": event.turn,
+        "block": event.block,
+        "kind": event.kind,
+        "text": event.text,
+        "seq": seq,
+        "at": "2025-10-09T08:53:20.125Z",
+    }
+
+
 def bare(batched: bool) -> tuple[web.AppRunner, Send]:
     clients: dict[web.WebSocketResponse, asyncio.Transport] = {}
     seq = 0
@@ -106,16 +124,7 @@ def bare(batched: bool) -> tuple[web.AppRunner, Send]:
         nonlocal seq
         for _ in range(count):
             seq += 1
-            event = delta()
-            payload = {
-                "turn": event.turn,
-                "block": event.block,
-                "kind": event.kind,
-                "text": event.text,
-                "seq": seq,
-                "at": "2025-10-09T08:53:20.125Z",
-            }
-            text = orjson.dumps([None, None, TOPIC, "delta", payload]).decode()
+            text = orjson.dumps([None, None, TOPIC, "delta", _payload(seq)]).decode()
             for ws in clients:
                 await ws.send_str(text)
 
@@ -135,9 +144,47 @@ def bare(batched: bool) -> tuple[web.AppRunner, Send]:
     return web.AppRunner(app, access_log=None), batched_send if batched else naive_send
 
 
+def room() -> tuple[web.AppRunner, Send]:
+    """What python-socketio's own documentation leads to: a room for the topic, an emit for the event."""
+    sio = socketio.AsyncServer(async_mode="aiohttp", json=_Json)
+    seq = 0
+
+    @sio.on("join")
+    async def join(sid: str, topic: str, payload: Any) -> dict[str, Any]:
+        await sio.enter_room(sid, topic)
+        return {"status": "ok", "response": {}}
+
+    async def send(count: int) -> None:
+        nonlocal seq
+        for _ in range(count):
+            seq += 1
+            await sio.emit("message", (TOPIC, "delta", _payload(seq)), room=TOPIC)
+
+    app = web.Application()
+    sio.attach(app)
+    return web.AppRunner(app, access_log=None), send
+
+
+class _Json:
+    loads = staticmethod(orjson.loads)
+
+    @staticmethod
+    def dumps(value: Any, **_: Any) -> str:
+        return orjson.dumps(value).decode()
+
+
+SERVERS = {
+    "ours": ours,
+    "socketio": ours,
+    "naive": partial(bare, False),
+    "batched": partial(bare, True),
+    "room": room,
+}
+
+
 async def serve(kind: str) -> None:
     set_up(LogConfig(level="warning"))  # standard output is for the answers
-    runner, send = ours() if kind == "ours" else bare(kind == "batched")
+    runner, send = SERVERS[kind]()
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()
     _say(port=runner.addresses[0][1])
@@ -178,15 +225,23 @@ class Load:
 
 
 class Client(asyncio.Protocol):
+    """One connection: it enters, and says in turn what it has to, each when the one before was answered."""
+
+    path = "/socket/websocket?vsn=2.0.0&token={token}"
+    says: tuple[Any, ...] = (orjson.dumps(["1", "1", TOPIC, "phx_join", {}]),)
+    answers = (b"phx_reply",)
+
     def __init__(self, load: Load, sampled: bool) -> None:
         self.load = load
         self.sampled = sampled
         self.joined = asyncio.get_running_loop().create_future()
         self.greeting = b""
+        self.said = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.write(UPGRADE.format(token=quote(TOKEN, safe="")).encode())
+        path = self.path.format(token=quote(TOKEN, safe=""))
+        self.transport.write(UPGRADE.format(path=path).encode())
 
     def data_received(self, data: bytes) -> None:
         if not self.joined.done():
@@ -200,13 +255,22 @@ class Client(asyncio.Protocol):
                 load.delays.append(load.last - int(sent) / 1e9)
 
     def _greet(self, data: bytes) -> None:
-        before, self.greeting = self.greeting, self.greeting + data
-        if b"\r\n\r\n" in self.greeting and b"\r\n\r\n" not in before:
-            payload = orjson.dumps(["1", "1", TOPIC, "phx_join", {}])
-            # A mask of zeros is a mask.
-            self.transport.write(bytes((0x81, 0x80 | len(payload), 0, 0, 0, 0)) + payload)
-        if b"phx_reply" in self.greeting and self.greeting.endswith(b"}]"):
+        self.greeting += data
+        awaited = (b"\r\n\r\n", *self.answers)
+        while self.said < len(awaited) and awaited[self.said] in self.greeting:
+            if self.said < len(self.says):
+                payload = self.says[self.said]
+                # A mask of zeros is a mask.
+                self.transport.write(bytes((0x81, 0x80 | len(payload), 0, 0, 0, 0)) + payload)
+            self.said += 1
+        if self.said == len(awaited) and self.greeting.endswith(b"}]"):
             self.joined.set_result(None)
+
+
+class SocketIoClient(Client):
+    path = SOCKETIO
+    says = (b"40" + orjson.dumps({"token": TOKEN}), b"420" + orjson.dumps(["join", TOPIC, {}]))
+    answers = (b"40{", b"430[")
 
 
 async def load_clients() -> None:
@@ -219,10 +283,11 @@ async def load_clients() -> None:
         match command["do"]:
             case "connect":
                 every = max(1, command["clients"] // 50)
+                made = SocketIoClient if command["socketio"] else Client
                 for index in range(command["clients"]):
                     sampled = command["sample"] and index % every == 0
                     _, client = await loop.create_connection(
-                        partial(Client, load, sampled), "127.0.0.1", command["port"]
+                        partial(made, load, sampled), "127.0.0.1", command["port"]
                     )
                     await client.joined
                     clients.append(client)
