@@ -1,0 +1,126 @@
+"""A real Chromium, headless, driven through playwright-core: pages, and what is evaluated in them.
+
+Blocking on purpose, like the driver of phoenix.js: a test reads as what one person does after another. A
+test that serves its page from its own event loop calls it through `asyncio.to_thread`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DRIVER = Path(__file__).parents[1] / "js" / "browser.mjs"
+PATIENCE_S = 60
+"""For what must come; Chromium starts slowly on a machine that runs other things as well."""
+
+
+class PageError(Exception):
+    """What a page could not do, and what it had said on its console until then."""
+
+
+class Chromium:
+    """One browser, with a new profile."""
+
+    def __init__(self, folder: Path) -> None:
+        node, chromium = shutil.which("node"), shutil.which("chromium")
+        assert node is not None, "these tests need Node"
+        assert (DRIVER.parent / "node_modules").is_dir(), "run `make setup`: the npm packages are missing"
+        if chromium is None:
+            pytest.skip("there is no Chromium on this machine: `make setup` installs it where it can")
+        self._folder = folder
+        self._process = subprocess.Popen(
+            [node, str(DRIVER), chromium, str(folder / "profile")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8"},
+        )
+        self._news = threading.Condition()
+        self._answers: dict[int, dict[str, Any]] = {}
+        self._ids = itertools.count(1)
+        self._ended = False
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def open(self, url: str) -> Page:
+        """A new tab with this page, loaded."""
+        name = f"p{next(self._ids)}"
+        self.do("open", page=name, url=url)
+        return Page(self, name)
+
+    def do(self, op: str, **command: Any) -> Any:
+        ref = next(self._ids)
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"id": ref, "op": op, **command}) + "\n")
+        self._process.stdin.flush()
+        with self._news:
+            self._news.wait_for(lambda: self._ended or ref in self._answers, PATIENCE_S)
+            answer = self._answers.pop(ref, None)
+        if answer is None:
+            pytest.fail(f"the browser ended, or {PATIENCE_S} s passed, without an answer to {op} {command}")
+        if "error" in answer:
+            raise PageError(answer["error"])
+        return answer["result"]
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it ended by itself, and said why on stderr
+            self._process.stdin.close()
+        try:
+            self._process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # Chromium ends with the pipe that leads to it
+            self._process.wait()
+        self._reader.join(PATIENCE_S)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            answer = json.loads(line)
+            with self._news:
+                self._answers[answer["id"]] = answer
+                self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+
+class Page:
+    """One tab."""
+
+    def __init__(self, browser: Chromium, name: str) -> None:
+        self._browser = browser
+        self._name = name
+
+    def eval(self, expression: str) -> Any:
+        """The value of a JavaScript expression, a promise's as well. Raises `PageError`."""
+        return self._browser.do("eval", page=self._name, expression=expression)
+
+    def until(self, expression: str) -> Any:
+        """The value of the expression as soon as it is a true one. Raises `PageError` where that takes too
+        long, with what the page had said."""
+        timeout = (PATIENCE_S - 10) * 1000  # the page's own complaint says more than ours
+        return self._browser.do("until", page=self._name, expression=expression, timeout=timeout)
+
+    def close(self) -> None:
+        self._browser.do("close", page=self._name)
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """One browser for all tests of a run; each opens pages of its own."""
+    browser = Chromium(tmp_path_factory.mktemp("chromium"))
+    yield browser
+    browser.close()
