@@ -34,8 +34,13 @@ class Bench:
     def __init__(self, kind: str, clients: int, *, sample: bool = False) -> None:
         self.server = Peer("bench.fan_peers", "server", kind)
         self.load = Peer("bench.fan_peers", "load")
+        self.kind = kind
         self.port = self.server.hear()["port"]
-        speaks = kind in SOCKETIO_KINDS
+        self.connect(clients, sample=sample)
+
+    def connect(self, clients: int, *, sample: bool = False) -> None:
+        """So many more join."""
+        speaks = self.kind in SOCKETIO_KINDS
         self.load.ask(do="connect", clients=clients, port=self.port, sample=sample, socketio=speaks)
 
     def __enter__(self) -> Bench:

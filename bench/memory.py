@@ -1,4 +1,4 @@
-"""Memory per idle joined client: the server's resident set, against bare aiohttp's in the same run.
+"""Memory per idle joined client: the server's resident set, against bare aiohttp's and python-socketio's.
 
 `python -m bench.memory [--quick]` prints the rows.
 """
@@ -20,19 +20,20 @@ def per_client(kind: str, clients: int) -> float:
     """KB of resident set that each of so many more clients costs, after some were there to warm up."""
     with Bench(kind, 100) as bench:
         before = bench.server.ask(do="rest")["rss_kb"]
-        bench.load.ask(do="connect", clients=clients, port=bench.port, sample=False)
+        bench.connect(clients)
         after = bench.server.ask(do="rest")["rss_kb"]
         return float(after - before) / clients
 
 
 def run(quick: bool) -> list[dict[str, Any]]:
     how = f"{CLIENTS} clients joined to one session, after 100 to warm up"
-    figures = {
-        kind: [per_client(kind, CLIENTS) for _ in range(2 if quick else RUNS)] for kind in ("naive", "ours")
-    }
+    kinds = ("naive", "ours", "room", "socketio")
+    figures = {kind: [per_client(kind, CLIENTS) for _ in range(2 if quick else RUNS)] for kind in kinds}
     rows = [row("memory per client", kind, CLIENTS, "KB", kb, how) for kind, kb in figures.items()]
-    ratio = median(figures["ours"]) / median(figures["naive"])
-    return [*rows, row("memory per client, ours / naive", "ratio", CLIENTS, "x", [ratio], how)]
+    for ours, other in (("ours", "naive"), ("socketio", "room")):
+        ratio = median(figures[ours]) / median(figures[other])
+        rows.append(row(f"memory per client, {ours} / {other}", "ratio", CLIENTS, "x", [ratio], how))
+    return rows
 
 
 if __name__ == "__main__":

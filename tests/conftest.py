@@ -2,7 +2,12 @@
 
 import signal
 
-pytest_plugins = ("tests.fakes.chromium", "tests.fakes.phoenix_js", "tests.fakes.bridge", "tests.fakes.simulator")
+pytest_plugins = (
+    "tests.fakes.chromium",
+    "tests.fakes.phoenix_js",
+    "tests.fakes.bridge",
+    "tests.fakes.simulator",
+)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what it puts into the background with Ctrl-C ignored, and every child would inherit

@@ -1,4 +1,4 @@
-"""Clients of Socket.IO that say exact packets, over a WebSocket and over polls."""
+"""Clients of Socket.IO: such as say exact packets, over a WebSocket and over polls, and the official one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import json
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from tests.fakes.phoenix import PATIENCE_S, PhoenixServer
+from tests.fakes.scenario import JsClient
 from tests.fakes.service import TOKEN
+
+SCENARIO = Path(__file__).parents[1] / "js" / "socketio.mjs"
 
 
 def address(server: PhoenixServer, **params: str) -> str:
@@ -183,6 +187,23 @@ async def polling(server: PhoenixServer, **headers: str) -> AsyncIterator[Pollin
         client.sid = json.loads(opened[1:])["sid"]
         client.address += f"&sid={client.sid}"
         yield client
+
+
+@asynccontextmanager
+async def node(url: str, token: str, transports: str, topic: str) -> AsyncIterator[JsClient]:
+    """npm's `socket.io-client` in a Node of its own; `socketio.mjs` says what it is told and says."""
+    process = await asyncio.create_subprocess_exec(
+        "node",
+        *(str(SCENARIO), url, token, transports, topic),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield JsClient(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
 
 
 CONNECTIONS = {"websocket": websocket, "polling": polling}

@@ -48,10 +48,10 @@ Connect = Callable[..., Awaitable[JsClient]]
 
 
 @asynccontextmanager
-async def node(*arguments: str, script: Path = SCENARIO) -> AsyncIterator[JsClient]:
+async def node(*arguments: str) -> AsyncIterator[JsClient]:
     process = await asyncio.create_subprocess_exec(
         "node",
-        str(script),
+        str(SCENARIO),
         *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

@@ -6,7 +6,6 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,11 +15,11 @@ import socketio
 from bridge.events import DeltaAdded, Epoch, TurnId
 from bridge.transports import engineio
 from tests.fakes.phoenix import PATIENCE_S, PhoenixServer
+from tests.fakes.scenario import JsClient
 from tests.fakes.service import TOKEN
+from tests.fakes.socketio import node
 from tests.wire.conftest import Serve
-from tests.wire.test_phoenix_js import JsClient, node
 
-SCENARIO = Path(__file__).parents[1] / "js" / "socketio.mjs"
 TRANSPORTS = ("websocket", "polling", "polling,websocket")
 S = "session:a"
 
@@ -36,9 +35,7 @@ async def connect(server: PhoenixServer) -> AsyncIterator[Connect]:
     async with AsyncExitStack() as stack:
 
         async def start(transports: str = "websocket", topic: str = S, token: str = TOKEN) -> JsClient:
-            return await stack.enter_async_context(
-                node(server.http, token, transports, topic, script=SCENARIO)
-            )
+            return await stack.enter_async_context(node(server.http, token, transports, topic))
 
         yield start
 
@@ -156,7 +153,7 @@ async def test_pings_keep_it_there(serve: Serve, monkeypatch: pytest.MonkeyPatch
         ping(socket)
 
     monkeypatch.setattr(engineio.EngineSocket, "_ping", counted)
-    async with node(server.http, TOKEN, transports, S, script=SCENARIO) as client:
+    async with node(server.http, TOKEN, transports, S) as client:
         await joined(client, transports)
         assert (await client.hear("payload"))["text"] == "still here"
 
