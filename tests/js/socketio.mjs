@@ -1,5 +1,5 @@
 // One official socket.io-client with one topic, told what to do line by line: {emit: [...]} (with an ack),
-// {cut} (the WebSocket breaks), {leave}, {close}, and saying what happens. Resumes as a front end should: it
+// {cut} (the WebSocket breaks), {again} (the client closes it, to come back), {leave}, {close}, and saying what happens. Resumes as a front end should: it
 // joins again at every connect, with the last {epoch, seq} it saw. Bytes are {base64} in either direction.
 // usage: node socketio.mjs URL TOKEN TRANSPORTS TOPIC    (TRANSPORTS: websocket, polling or polling,websocket)
 
@@ -29,7 +29,10 @@ socket.on("connect", () => {
   })
 })
 socket.on("connect_error", (e) => say({failed: e.data?.reason ?? null}))
-socket.on("disconnect", (reason, details) => say({disconnected: reason, code: details?.context?.code ?? null}))
+socket.on("disconnect", (reason, details) => {
+  const why = typeof details?.description === "number" ? details.description : details?.context?.code
+  say({disconnected: reason, code: why ?? null})
+})
 socket.on("message", (topic, event, payload) => {
   if (event.startsWith("presence_")) return
   if (typeof payload?.seq === "number") last = {...last, seq: payload.seq}
@@ -39,9 +42,10 @@ socket.on("message", (topic, event, payload) => {
 const bytes = (value) => (typeof value?.base64 === "string" ? Buffer.from(value.base64, "base64") : value)
 
 createInterface({input: process.stdin}).on("line", (line) => {
-  const {emit, cut, leave, close} = JSON.parse(line)
+  const {emit, cut, again, leave, close} = JSON.parse(line)
   if (emit) socket.emit(...emit.map(bytes), ({status, response}) => say({[status]: response}))
   if (leave) socket.emit("leave", topic, ({status}) => say({left: status}))
+  if (again) socket.io.engine.close()
   if (cut) socket.io.engine.transport.ws.terminate()
   if (close) socket.disconnect()
 })

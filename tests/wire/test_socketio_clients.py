@@ -100,6 +100,10 @@ async def test_after_a_cut_it_misses_nothing(server: PhoenixServer, connect: Con
     assert await client.hear("opened")
     assert await client.said() == {"joined": 3, "recovered": True}
     assert [(await client.hear("payload"))["text"] for _ in range(2)] == ["two", "three"]
+    client.tell(again=True)
+    assert await client.hear("disconnected") == "forced close"
+    assert await client.hear("opened")
+    assert await client.said() == {"joined": 3, "recovered": True}
 
 
 @pytest.mark.parametrize("transports", TRANSPORTS)
@@ -113,12 +117,10 @@ async def test_it_comes_back_to_the_next_bridge(
     assert (await client.hear("payload"))["text"] == "one"
     port = server.port
     await server.stop()
-    over = "websocket" if transports != "polling" else "polling"
-    said = await client.said()
-    if over == "websocket":
-        assert said == {"disconnected": "transport close", "code": 1012}
+    if transports == "polling":
+        assert await client.said() == {"disconnected": "transport error", "code": 503}
     else:
-        assert said["disconnected"] == "transport error"
+        assert await client.said() == {"disconnected": "transport close", "code": 1012}
     server.epoch = Epoch("e2")
     await server.start(port)
     server.service.add("a")
@@ -127,12 +129,18 @@ async def test_it_comes_back_to_the_next_bridge(
     assert said == {"joined": 0, "recovered": False}
 
 
-async def test_a_revoked_token_sends_it_away(server: PhoenixServer, connect: Connect) -> None:
+@pytest.mark.parametrize(
+    ("transports", "reason", "code"),
+    [("websocket", "transport close", 1001), ("polling", "transport error", 410)],
+)
+async def test_a_revoked_token_sends_it_away(
+    server: PhoenixServer, connect: Connect, transports: str, reason: str, code: int
+) -> None:
     """With a code that it sees in the details of its `disconnect`; it tries again."""
-    client = await connect()
-    await joined(client, "websocket")
+    client = await connect(transports)
+    await joined(client, transports)
     server.service.connections.end(server.service.authenticate(TOKEN))
-    assert await client.said() == {"disconnected": "transport close", "code": 1001}
+    assert await client.said() == {"disconnected": reason, "code": code}
     assert await client.hear("opened")
 
 
