@@ -127,6 +127,7 @@ class EngineSocket:
         "client",
         "closed",
         "connected",
+        "entered",
         "partial",
         "server",
         "sid",
@@ -139,6 +140,8 @@ class EngineSocket:
         self.client: Client | None = None
         self.partial: Any = None
         """A packet whose bytes have not all come yet."""
+        self.entered = 0
+        """How often it asked to be let in."""
         self.connected = False
         self.upgraded = False
         self.closed = False

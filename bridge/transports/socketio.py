@@ -42,6 +42,10 @@ WIRE = SocketIo()
 MOST_ATTACHMENTS = 16
 """Pieces of bytes in one packet; ours have one. Beside it, a message's own bound holds for all together."""
 
+MOST_ENTRIES = 16
+"""How often a session may ask to be let in. A client asks once, and again where its token was refused; its
+answers wait for it in no outbox that would bound them."""
+
 EVENTS = {"join": 2, "leave": 1, "push": 3}
 """What a client emits, and how many arguments each has at most, beside the ack."""
 
@@ -108,6 +112,9 @@ class SocketIoServer(socketio.AsyncServer):  # type: ignore[misc]
             return
         client = socket.client
         if packet.packet_type == packets.CONNECT:
+            socket.entered += 1
+            if socket.entered > MOST_ENTRIES:
+                raise WireError("asks to be let in again and again")
             await self._handle_connect(socket.sid, packet.namespace, packet.data)
         elif packet.packet_type == packets.DISCONNECT and packet.namespace in (None, "/"):
             await self._handle_disconnect(socket.sid, "/")

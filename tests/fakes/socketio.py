@@ -140,6 +140,7 @@ class PollingClient(RawClient):
         """One poll; its status, and what it brought is `heard`."""
         timeout = aiohttp.ClientTimeout(PATIENCE_S)
         async with self.session.get(self.address, timeout=timeout) as response:
+            assert "Content-Encoding" not in response.headers, "compressing together with secrets leaks them"
             if response.status == 200:
                 for packet in (await response.text()).split("\x1e"):
                     self.heard.append(base64.b64decode(packet[1:]) if packet[:1] == "b" else packet)

@@ -63,6 +63,17 @@ async def test_without_a_valid_token_nobody_is_connected(opened: RawClient, auth
     await opened.join(S)
 
 
+async def test_who_asks_to_be_let_in_again_and_again_is_sent_away(opened: RawClient) -> None:
+    """Guessing gets nowhere, and answers that nobody reads do not pile up."""
+    for _ in range(16):
+        assert (await opened.connect({"token": "wrong"}))[0] == "4"
+    if isinstance(opened, PollingClient):
+        assert await opened.post(b"40") == 400
+    else:
+        await opened.say("40")
+    assert await ended(opened) in (1011, 400)
+
+
 async def test_other_namespaces_are_not_there(opened: RawClient) -> None:
     """The default one is."""
     await opened.say("40/admin," + json.dumps({"token": TOKEN}))
@@ -93,6 +104,12 @@ async def test_who_leaves_the_namespace_is_gone_and_may_come_back(
     assert (await opened.connect())[0] == "0"
     assert server.hub.topic(S).viewers == 0
     await opened.silence()
+    packets = ["41", f'420["join","{S}",{{}}]']
+    if isinstance(opened, PollingClient):
+        assert await opened.post("\x1e".join(packets).encode()) == 400
+    else:
+        await opened.say(*packets)
+    assert await ended(opened) in (1011, 400)
 
 
 async def test_who_does_not_say_who_it_is_is_sent_away(
@@ -245,6 +262,31 @@ async def test_a_second_poll_or_body_beside_the_first_ends_the_client(server: Ph
         assert {p.result() for p in polls} == {400}
 
 
+async def test_a_second_body_beside_the_first_ends_the_client(server: PhoenixServer) -> None:
+    """The same for what it says."""
+    async with polling(server) as client:
+        await client.connect()
+        begun, go = asyncio.Event(), asyncio.Event()
+
+        async def body() -> AsyncIterator[bytes]:
+            yield b"3"
+            begun.set()
+            await go.wait()
+
+        async def slowly() -> int:
+            async with client.session.post(client.address, data=body()) as response:
+                return response.status
+
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(slowly())
+            await begun.wait()
+            poll = group.create_task(client.poll())
+            assert await client.post(b"3") == 400
+            assert await poll == 400
+            go.set()
+            assert await first in (200, 400)
+
+
 async def test_who_does_not_answer_pings_is_sent_away(
     server: PhoenixServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,12 +353,30 @@ async def test_a_client_that_goes_is_gone_from_its_topics(server: PhoenixServer)
 
 
 async def test_a_client_that_says_goodbye_is_gone(server: PhoenixServer, opened: RawClient) -> None:
-    """Over polls, too, where there is no connection to lose."""
+    """Over polls, too, where there is no connection to lose; a join that is under way comes to nothing."""
     await opened.connect()
     await opened.join(S)
+    await opened.emit("join", "session:slow", {"start": {}})
     await opened.say("41", "1")
     await ended(opened)
     assert server.hub.topic(S).viewers == 0
+    assert not server.service.connections._ends
+    server.service.gate.set()
+    async with websocket(server) as other:
+        await other.connect()
+        assert (await other.join("session:slow"))["session"]["viewers"] == 1
+
+
+async def test_who_was_sent_away_and_does_not_poll_holds_up_no_stop(serve: Serve) -> None:
+    """What it may still fetch is not waited for."""
+    server = await serve(shutdown_s=PATIENCE_S)
+    async with polling(server) as client:
+        await client.connect()
+        server.service.connections.end(server.service.authenticate(TOKEN))
+        began = asyncio.get_running_loop().time()
+        await server.stop()
+        assert asyncio.get_running_loop().time() - began < engineio.LINGER_S - 1
+    await server.start()
 
 
 # --- from polls to a WebSocket ----------------------------------------------------------------------
