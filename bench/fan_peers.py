@@ -2,7 +2,9 @@
 
 `server KIND`: `ours` is hub, channels and sockets before the fake service; `naive` awaits `send_str`
 for each client and frame; `batched` writes sixteen ready frames at once to each; both stand on bare
-aiohttp. `load` is the clients: it counts bytes, and reads times out of a sample of the connections.
+aiohttp. `socketio` is ours as well, for clients of Socket.IO; `room` is python-socketio as it comes, which
+emits each event to a room. `load` is the clients: it counts bytes, and reads times out of a sample of the
+connections.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ import resource
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, cast
 
 import orjson
+import socketio
 import uvloop
 from aiohttp import web
 
@@ -26,8 +30,8 @@ from bridge.events import DeltaAdded, Epoch, TurnId
 from bridge.hub import Hub
 from bridge.log import set_up
 from bridge.transports.http import make_app, make_runner
+from bridge.wire.formats import ENCODERS
 from bridge.wire.phoenix import encode_event_v2
-from tests.fakes.phoenix import ENCODERS
 from tests.fakes.service import FakeService, FixedClock
 
 SESSION = "bench"
@@ -85,6 +89,19 @@ def ours() -> tuple[web.AppRunner, Send]:
     return make_runner(make_app(service.as_service(), config, hub_config, clock), config), send
 
 
+def _payload(seq: int) -> dict[str, Any]:
+    """A new delta, for those who make their own JSON."""
+    event = delta()
+    return {
+        "turn": event.turn,
+        "block": event.block,
+        "kind": event.kind,
+        "text": event.text,
+        "seq": seq,
+        "at": "2025-10-09T08:53:20.125Z",
+    }
+
+
 def bare(batched: bool) -> tuple[web.AppRunner, Send]:
     clients: dict[web.WebSocketResponse, asyncio.Transport] = {}
     seq = 0
@@ -104,16 +121,7 @@ def bare(batched: bool) -> tuple[web.AppRunner, Send]:
         nonlocal seq
         for _ in range(count):
             seq += 1
-            event = delta()
-            payload = {
-                "turn": event.turn,
-                "block": event.block,
-                "kind": event.kind,
-                "text": event.text,
-                "seq": seq,
-                "at": "2025-10-09T08:53:20.125Z",
-            }
-            text = orjson.dumps([None, None, TOPIC, "delta", payload]).decode()
+            text = orjson.dumps([None, None, TOPIC, "delta", _payload(seq)]).decode()
             for ws in clients:
                 await ws.send_str(text)
 
@@ -133,9 +141,47 @@ def bare(batched: bool) -> tuple[web.AppRunner, Send]:
     return web.AppRunner(app, access_log=None), batched_send if batched else naive_send
 
 
+def room() -> tuple[web.AppRunner, Send]:
+    """What python-socketio's own documentation leads to: a room for the topic, an emit for the event."""
+    sio = socketio.AsyncServer(async_mode="aiohttp", json=_Json)
+    seq = 0
+
+    @sio.on("join")
+    async def join(sid: str, topic: str, payload: Any) -> dict[str, Any]:
+        await sio.enter_room(sid, topic)
+        return {"status": "ok", "response": {}}
+
+    async def send(count: int) -> None:
+        nonlocal seq
+        for _ in range(count):
+            seq += 1
+            await sio.emit("message", (TOPIC, "delta", _payload(seq)), room=TOPIC)
+
+    app = web.Application()
+    sio.attach(app)
+    return web.AppRunner(app, access_log=None), send
+
+
+class _Json:
+    loads = staticmethod(orjson.loads)
+
+    @staticmethod
+    def dumps(value: Any, **_: Any) -> str:
+        return orjson.dumps(value).decode()
+
+
+SERVERS = {
+    "ours": ours,
+    "socketio": ours,
+    "naive": partial(bare, False),
+    "batched": partial(bare, True),
+    "room": room,
+}
+
+
 async def serve(kind: str) -> None:
     set_up(LogConfig(level="warning"))  # standard output is for the answers
-    runner, send = ours() if kind == "ours" else bare(kind == "batched")
+    runner, send = SERVERS[kind]()
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()
     _say(port=runner.addresses[0][1])

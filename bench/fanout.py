@@ -1,4 +1,4 @@
-"""Fan-out: one session's deltas to many clients, against bare aiohttp in the same run.
+"""Fan-out: one session's deltas to many clients, against bare aiohttp and python-socketio in the same run.
 
 Bursts of 200 frames, 16 a tick, as deliveries per second; and one frame every 20 ms, as the delay
 from publishing to the client and the server's CPU. Server and clients are processes of their own.
@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
 import orjson
 
+from bench.fan_peers import SOCKETIO_KINDS
 from bench.harness import Peer
 
 BURST = 200
@@ -21,6 +23,7 @@ PER_S = 50
 RUNS = 5
 CLIENTS = (1, 50, 200, 1000)
 KINDS = ("naive", "batched", "ours")
+SOCKETIO_CLIENTS = (50, 200, 1000)
 QUIET_S = 0.3
 """No new byte for so long means that everything has arrived; all of it is on loopback."""
 SETTLE_S = 1.0
@@ -34,7 +37,7 @@ class Bench:
         """`way`: the transport, where there is a choice."""
         self.server = Peer("bench.fan_peers", "server", kind)
         self.load = Peer("bench.fan_peers", "load")
-        self.way = way
+        self.way = "socketio" if kind in SOCKETIO_KINDS else way
         self.port = self.server.hear()["port"]
         self.come(clients, sample=sample)
 
@@ -107,25 +110,39 @@ def row(figure: str, server: str, clients: int, unit: str, values: list[float], 
 
 def run(quick: bool) -> list[dict[str, Any]]:
     """The rows of the report. `ratio` rows are ours against the other, of the medians."""
-    rows: list[dict[str, Any]] = []
-    runs = 2 if quick else RUNS
     counts = (1, 200) if quick else CLIENTS
+    rows = bursts(KINDS, "ours", counts, quick) + delays(("naive", "ours"), counts, quick)
+    counts = (200,) if quick else SOCKETIO_CLIENTS
+    return (
+        rows
+        + bursts(("room", "socketio"), "socketio", counts, quick)
+        + delays(("room", "socketio"), counts, quick)
+    )
+
+
+def bursts(kinds: Sequence[str], ours: str, counts: Sequence[int], quick: bool) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
     how = f"burst of {BURST} frames, 16 a tick, 40 bytes of text"
     for clients in counts:
         medians: dict[str, float] = {}
-        for kind in KINDS:
-            rates = [r / 1000 for r in burst(kind, clients, runs)]
+        for kind in kinds:
+            rates = [r / 1000 for r in burst(kind, clients, 2 if quick else RUNS)]
             medians[kind] = median(rates)
             rows.append(row("fan-out burst", kind, clients, "k deliveries/s", rates, how))
         rows += [
-            row(f"fan-out burst, ours / {kind}", "ratio", clients, "x", [medians["ours"] / other], how)
+            row(f"fan-out burst, {ours} / {kind}", "ratio", clients, "x", [medians[ours] / other], how)
             for kind, other in medians.items()
-            if kind != "ours"
+            if kind != ours
         ]
+    return rows
+
+
+def delays(kinds: Sequence[str], counts: Sequence[int], quick: bool) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
     seconds = 2.0 if quick else 4.0
     how = f"{PER_S} frames/s for {seconds:g} s, 40 bytes of text"
     for clients in counts:
-        for kind in ("naive", "ours"):
+        for kind in kinds:
             figures = paced(kind, clients, seconds, 1 if quick else RUNS)
             for index, (figure, unit) in enumerate((("p50", "ms"), ("p99", "ms"), ("server CPU", "%"))):
                 values = [f[index] for f in figures]

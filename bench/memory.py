@@ -1,4 +1,4 @@
-"""Memory per idle joined client: the server's resident set, against bare aiohttp's in the same run.
+"""Memory per idle joined client: the server's resident set, against bare aiohttp's and python-socketio's.
 
 `python -m bench.memory [--quick]` prints the rows.
 """
@@ -29,18 +29,15 @@ def per_client(kind: str, clients: int, *, way: str = "websocket", apart: bool =
 
 def run(quick: bool) -> list[dict[str, Any]]:
     how = f"{CLIENTS} clients joined to one session, after 100 to warm up"
-    figures = {
-        kind: [per_client(kind, CLIENTS) for _ in range(2 if quick else RUNS)] for kind in ("naive", "ours")
-    }
+    kinds = ("naive", "ours", "room", "socketio")
+    figures = {kind: [per_client(kind, CLIENTS) for _ in range(2 if quick else RUNS)] for kind in kinds}
     rows = [row("memory per client", kind, CLIENTS, "KB", kb, how) for kind, kb in figures.items()]
-    ratio = median(figures["ours"]) / median(figures["naive"])
+    for ours, other in (("ours", "naive"), ("socketio", "room")):
+        ratio = median(figures[ours]) / median(figures[other])
+        rows.append(row(f"memory per client, {ours} / {other}", "ratio", CLIENTS, "x", [ratio], how))
     idle, spread = 500 if quick else IDLE, "in a hundred sessions, after 100 to warm up"
     many = [per_client("ours", idle, apart=True) for _ in range(1 if quick else 3)]
-    return [
-        *rows,
-        row("memory per client, ours / naive", "ratio", CLIENTS, "x", [ratio], how),
-        row("memory per idle client", "ours", idle, "KB", many, spread),
-    ]
+    return [*rows, row("memory per idle client", "ours", idle, "KB", many, spread)]
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ TABLE = (
         SOCKETS | TMUX | CHILDREN,
     ),
     Row(
-        ("transports.phoenix_terminal",),
+        ("transports.terminal",),
         ("auth", "errors", "service", "transports.outbox", "wire.phoenix"),
         PURE_NEVER,
     ),
@@ -178,6 +178,7 @@ CATCH_ALL = frozenset(
         "supervision",
         "sessions.actor",
         "sessions.journal",  # its thread serves every session and must outlive any one operation
+        "transports.engineio",
         "transports.phoenix_channels",  # a crash of one channel is told to its client, as Phoenix does
         "transports.phoenix_ws",
         "transports.phoenix_longpoll",

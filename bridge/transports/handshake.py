@@ -110,6 +110,21 @@ def _decoded(text: str) -> str | None:
         return None
 
 
+def undisclosed(request: web.Request, protocol: str | None = None) -> web.Request:
+    """The request with only so much in its sub-protocols that aiohttp finds the one it is to choose.
+
+    It would look at the first line alone, and log what it does not know: tokens may be among that.
+    """
+    offered = request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, [])
+    if not offered or (protocol is not None and len(offered) == 1):
+        return request
+    headers = request.headers.copy()
+    headers.popall(hdrs.SEC_WEBSOCKET_PROTOCOL)
+    if protocol is not None:
+        headers[hdrs.SEC_WEBSOCKET_PROTOCOL] = protocol
+    return request.clone(headers=headers)
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where the request was accepted: the bridge's own host names and port."""

@@ -20,6 +20,7 @@ from bridge.transports import access, handshake, metrics
 from bridge.transports.phoenix_longpoll import PhoenixPolls
 from bridge.transports.phoenix_ws import PhoenixSockets
 from bridge.transports.rest import Rest
+from bridge.transports.socketio import SocketIoServer
 
 
 def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Clock) -> web.Application:
@@ -29,12 +30,14 @@ def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Cloc
     sockets = PhoenixSockets(service, server, hub, clock)
     polls = PhoenixPolls(service, server, hub, clock)
     rest = Rest(service, server, hub, clock)
+    socketio = SocketIoServer(service, server, hub, clock)
+    socketio.attach(app)
 
     async def stop(_: web.Application) -> None:
         polls.close()
         async with asyncio.TaskGroup() as group:
-            for each in (sockets, rest):
-                group.create_task(each.close())
+            for transport in (sockets, socketio, rest):
+                group.create_task(transport.close())
 
     async def health(request: web.Request) -> web.Response:
         return _health(service, live="live" in request.query or request.path.endswith("/live"))

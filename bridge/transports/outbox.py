@@ -130,6 +130,7 @@ class Outbox:
         """Forget everything and take nothing more. Safe to repeat."""
         self._state = _State.CLOSED
         self._direct.clear()
+        self._direct_bytes = 0
         self._ready.clear()
 
     def _batch(self) -> bytes:

@@ -1,8 +1,8 @@
 """One client's channels, as Phoenix's socket and channel processes behave together.
 
-Takes decoded messages one at a time and answers through the outbox; the same for every Phoenix
-transport. Joins hold the socket up until they are answered; otherwise one channel handles its
-messages strictly in order and delays no other. What a topic means is `topics`' business.
+Takes decoded messages one at a time and answers through the outbox; the same for every transport with
+topics. Joins hold the socket up until they are answered; otherwise one channel handles its messages
+strictly in order and delays no other. What a topic means is `topics`' business.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 
 import structlog
 
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, InternalError
 from bridge.transports import topics
 from bridge.transports.outbox import Outbox, Source
-from bridge.transports.phoenix_terminal import Terminal
+from bridge.transports.terminal import Terminal
 from bridge.transports.topics import Joined, Topics
 from bridge.wire import requests
-from bridge.wire.phoenix import Codec, Message, Status
+from bridge.wire.phoenix import Message, Says, Status
 from bridge.wire.requests import Route
 
 log = structlog.get_logger(__name__)
@@ -53,12 +53,23 @@ class Channels:
     """The socket of Phoenix: routes messages to channels. `frame` makes a transport's unit of JSON, `binary`
     one of bytes, where the transport has such."""
 
-    __slots__ = ("_binary", "_channels", "_codec", "_frame", "_max", "_outbox", "_spawn", "_topics")
+    __slots__ = (
+        "_binary",
+        "_channels",
+        "_closed",
+        "_codec",
+        "_frame",
+        "_joining",
+        "_max",
+        "_outbox",
+        "_spawn",
+        "_topics",
+    )
 
     def __init__(
         self,
         topics: Topics,
-        codec: Codec,
+        codec: Says,
         outbox: Outbox,
         *,
         spawn: Spawn,
@@ -74,6 +85,8 @@ class Channels:
         self._binary = binary
         self._max = max_topics
         self._channels: dict[str, Channel] = {}
+        self._joining = 0
+        self._closed = False
 
     async def handle(self, message: Message) -> None:
         """Take one message in; returns when the next may come. Never raises but when cancelled."""
@@ -98,6 +111,12 @@ class Channels:
                 await asyncio.wait({channel.worker})
         # else: the message of an earlier join, which Phoenix drops without a word
 
+    async def settled(self, topic: str) -> None:
+        """Until nothing that was handed in before is under way in this topic."""
+        channel = self._channels.get(topic)
+        if channel is not None and channel.worker is not None:
+            await asyncio.wait({channel.worker})
+
     def ended(self, subscription: Source) -> bytes:
         """The topic is gone: what the client is told, as frames; the channel is no longer joined."""
         for channel in self._channels.values():
@@ -107,7 +126,8 @@ class Channels:
         return b""
 
     def close(self) -> None:
-        """The socket is gone: leave all topics, tell nobody."""
+        """The socket is gone: leave all topics, tell nobody. What is still joining comes to nothing."""
+        self._closed = True
         for channel in list(self._channels.values()):
             self._forget(channel)
 
@@ -119,17 +139,21 @@ class Channels:
         if route is None:
             self._unmatched(message)
             return
-        if old is None and len(self._channels) >= self._max:
+        if old is None and len(self._channels) + self._joining >= self._max:
             self._refuse(message, {"reason": "too many channels joined"})
             return
         if old is not None:
             self._forget(old)
         channel = None
+        self._joining += 1
         try:
             screen = None
             if self._binary is not None:
                 screen = partial(Terminal, self._outbox, self._codec, message, self._frame, self._binary)
             joined = await self._topics.join(route, message.payload, self._outbox, screen)
+            if self._closed:
+                joined.close()
+                return
             channel = Channel(topic, route, message, joined)
             self._channels[topic] = channel
             self._reply(message.join_ref, message.ref, topic, "ok", joined.reply)
@@ -138,7 +162,9 @@ class Channels:
         except Exception:
             log.exception("join crashed", topic=topic)
             self._refuse(message, {"reason": "join crashed"})
-        if old is not None:
+        finally:
+            self._joining -= 1
+        if old is not None and not self._codec.acks:
             self._send(self._close_of(old))
         if channel is not None:
             self._told(channel)
@@ -162,7 +188,8 @@ class Channels:
     def _leave(self, channel: Channel, message: Message) -> None:
         self._forget(channel)
         self._reply(channel.reply_ref, message.ref, channel.topic, "ok", {})
-        self._send(self._close_of(channel))
+        if not self._codec.acks:
+            self._send(self._close_of(channel))
 
     # --- a channel's messages -------------------------------------------------------------------
 
@@ -181,9 +208,13 @@ class Channels:
                 await work
                 work = None
             if not inbox or self._channels.get(channel.topic) is not channel:
-                break  # what is queued behind a leave or a new join gets no answer, as in Phoenix
+                break
             work = self._handle(channel, inbox.popleft())
         channel.inbox = channel.worker = None
+        if self._codec.acks:
+            for message in inbox:
+                self._unmatched(message)
+        # else: what is queued behind a leave or a new join gets no answer, as in Phoenix
 
     def _handle(self, channel: Channel, message: Message) -> Work | None:
         """Do what a message asks, or return the work where it has to wait for something."""
@@ -196,7 +227,7 @@ class Channels:
             )
         except Exception:
             log.exception("channel crashed", topic=channel.topic)
-            self._crash(channel)
+            self._crash(channel, message)
             return None
         return None if work is None else self._perform(channel, message, work)
 
@@ -207,19 +238,21 @@ class Channels:
             self._answer(channel, message, e)
         except Exception:
             log.exception("channel crashed", topic=channel.topic)
-            self._crash(channel)
+            self._crash(channel, message)
 
     def _answer(self, channel: Channel, message: Message, result: object) -> None:
         """Reply with a payload or an error, if the channel is still the one that was asked."""
-        if self._channels.get(channel.topic) is not channel:
+        if self._channels.get(channel.topic) is not channel and not self._codec.acks:
             return
         if isinstance(result, BridgeError):
             self._reply(channel.reply_ref, message.ref, channel.topic, "error", result.as_payload())
         else:
             self._reply(channel.reply_ref, message.ref, channel.topic, "ok", result)
 
-    def _crash(self, channel: Channel) -> None:
+    def _crash(self, channel: Channel, message: Message) -> None:
         """A bug of ours: the channel is lost, the client is told and joins again."""
+        if self._codec.acks:
+            self._answer(channel, message, InternalError())
         if self._channels.get(channel.topic) is channel:
             self._forget(channel)
             ref = channel.join_ref
@@ -232,7 +265,9 @@ class Channels:
         self._outbox.send(self._frame(json))
 
     def _reply(self, join_ref: Any, ref: Any, topic: Any, status: Status, response: Any) -> None:
-        self._send(self._codec.reply(join_ref, ref, topic, status, response))
+        said = self._codec.reply(join_ref, ref, topic, status, response)
+        if said:
+            self._send(said)
 
     def _refuse(self, message: Message, response: dict[str, Any]) -> None:
         self._reply(message.join_ref, message.ref, message.topic, "error", response)

@@ -65,7 +65,8 @@ class PhoenixSockets:
             return admitted
         admission, phoenix = admitted
         # What the request was judged by is garbage from here on: a socket may live for weeks.
-        return await self._serve(_undisclosed(request, phoenix), admission, phoenix)
+        undisclosed = handshake.undisclosed(request, "phoenix" if phoenix else None)
+        return await self._serve(undisclosed, admission, phoenix)
 
     def _admit(self, request: web.Request) -> web.Response | tuple[Admission, bool]:
         """The admission, and whether the sub-protocol `phoenix` was asked for: then it has to be answered."""
@@ -303,21 +304,6 @@ class _Socket:
 
 def _binary_frame(payload: bytes) -> bytes:
     return ws_frame(payload, BINARY)
-
-
-def _undisclosed(request: web.Request, phoenix: bool) -> web.Request:
-    """The request with only so much in its sub-protocols that aiohttp finds the one it is to choose.
-
-    It would look at the first line alone, and log what it does not know: tokens may be among that.
-    """
-    offered = request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, [])
-    if not offered or (phoenix and len(offered) == 1):
-        return request
-    headers = request.headers.copy()
-    headers.popall(hdrs.SEC_WEBSOCKET_PROTOCOL)
-    if phoenix:
-        headers[hdrs.SEC_WEBSOCKET_PROTOCOL] = "phoenix"
-    return request.clone(headers=headers)
 
 
 def _upgrade_problem(request: web.Request) -> str | None:

@@ -40,18 +40,39 @@ class Message:
     payload: Any
 
 
-class Codec(Protocol):
-    """One version of the protocol."""
+class Says(Protocol):
+    """What a wire says to a client of topics, one unit each."""
 
     @property
     def format(self) -> str:
-        """The key of this version's event encoder."""
+        """The key of its event encoder."""
         ...
 
     @property
     def binary(self) -> bool:
-        """This version has binary frames: `push_bytes` may be used."""
+        """It has bytes: `push_bytes` may be used."""
         ...
+
+    @property
+    def acks(self) -> bool:
+        """Every message with a ref is owed its reply, whatever becomes of its channel; and a close names no
+        join, so it is told only of a topic that is gone."""
+        ...
+
+    def reply(self, join_ref: Any, ref: Any, topic: Any, status: Status, response: Any) -> bytes:
+        """Empty where there is nobody to tell."""
+        ...
+
+    def push(self, join_ref: Any, ref: Any, topic: Any, event: str, payload: Any) -> bytes: ...
+
+    def push_bytes(self, join_ref: Any, topic: str, event: str, data: bytes) -> bytes:
+        """A push of bytes, for a frame with the binary opcode. Raises `BinaryNotSupported` where there are
+        none, or a field does not fit."""
+        ...
+
+
+class Codec(Says, Protocol):
+    """One version of Phoenix's protocol."""
 
     def decode(self, text: str | bytes) -> Message:
         """Raises `WireError` on whatever the version does not allow."""
@@ -61,21 +82,13 @@ class Codec(Protocol):
         """The same for a frame with the binary opcode."""
         ...
 
-    def reply(self, join_ref: Any, ref: Any, topic: Any, status: Status, response: Any) -> bytes: ...
-
-    def push(self, join_ref: Any, ref: Any, topic: Any, event: str, payload: Any) -> bytes: ...
-
-    def push_bytes(self, join_ref: Any, topic: str, event: str, data: bytes) -> bytes:
-        """A push of bytes, for a frame with the binary opcode. Raises `BinaryNotSupported` where the
-        version has none, or a field does not fit."""
-        ...
-
 
 class V2:
     """`[join_ref, ref, topic, event, payload]`, both ways."""
 
     format = "phoenix-v2"
     binary = True
+    acks = False
 
     def decode(self, text: str | bytes) -> Message:
         frame = loads(text)
@@ -128,6 +141,7 @@ class V1:
 
     format = "phoenix-v1"
     binary = False
+    acks = False
 
     def decode(self, text: str | bytes) -> Message:
         frame = loads(text)
@@ -178,27 +192,32 @@ def ws_frame(payload: bytes, opcode: int = TEXT) -> bytes:
 
 def v2_event(topic: str, first_seq: int, seq: int, at: float, event: Event) -> bytes:
     """An event as JSON: a broadcast, so it carries no refs and all clients share it."""
-    if type(event) is DeltaAdded:  # the hot path: 99 of 100 events; the same fields as `event_payload`
-        payload = {
-            "turn": event.turn,
-            "block": event.block,
-            "kind": event.kind,
-            "text": event.text,
-            "seq": seq,
-            "at": time_text(at),
-        }
-        if event.parent is not None:
-            payload["parent"] = event.parent
-        if first_seq != seq:
-            payload["first_seq"] = first_seq
-    else:
-        payload = numbered(event_payload(event, at), first_seq, seq, at)
-    return dumps([None, None, topic, event.event, payload])
+    return dumps([None, None, topic, event.event, event_said(first_seq, seq, at, event)])
 
 
 def v1_event(topic: str, first_seq: int, seq: int, at: float, event: Event) -> bytes:
-    payload = numbered(event_payload(event, at), first_seq, seq, at)
+    payload = event_said(first_seq, seq, at, event)
     return dumps({"topic": topic, "event": event.event, "payload": payload, "ref": None})
+
+
+def event_said(first_seq: int, seq: int, at: float, event: Event) -> dict[str, Any]:
+    """An event's payload as it is published, whatever the wire puts around it."""
+    if type(event) is not DeltaAdded:
+        return numbered(event_payload(event, at), first_seq, seq, at)
+    # The hot path: 99 of 100 events; the same fields as `event_payload`.
+    payload = {
+        "turn": event.turn,
+        "block": event.block,
+        "kind": event.kind,
+        "text": event.text,
+        "seq": seq,
+        "at": time_text(at),
+    }
+    if event.parent is not None:
+        payload["parent"] = event.parent
+    if first_seq != seq:
+        payload["first_seq"] = first_seq
+    return payload
 
 
 def numbered(payload: dict[str, Any], first_seq: int, seq: int, at: float) -> dict[str, Any]:

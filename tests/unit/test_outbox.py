@@ -154,3 +154,11 @@ def test_a_lagging_subscription_closes_the_client(outbox: Outbox, wire: Wire) ->
     outbox.flush()
     outbox.resume()
     assert (wire.overflows, wire.written) == (1, [])
+
+
+def test_a_closed_outbox_holds_nothing(outbox: Outbox) -> None:
+    """Who waits for it to be emptied would wait for ever."""
+    outbox.send(b"reply")
+    assert outbox.held == 5
+    outbox.close()
+    assert outbox.held == 0

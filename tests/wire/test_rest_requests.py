@@ -226,7 +226,8 @@ async def test_a_body_that_is_not_framed_as_http_has_it_is_no_defect_of_ours(
 ) -> None:
     """Whether we read it or refuse the request before: an answer, and nothing in the log."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    head = f"POST {TURNS} HTTP/1.1\r\nHost: localhost\r\n{authorization}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n"
+    head = f"POST {TURNS} HTTP/1.1\r\nHost: localhost\r\n{authorization}\r\n"
+    head += "Transfer-Encoding: chunked\r\n\r\n5\r\n"
     writer.write(head.encode())
     await asyncio.sleep(0)
     writer.write(b"{}   \r\nnot a size\r\n")
@@ -240,7 +241,8 @@ async def test_a_body_that_never_comes_is_not_waited_for(serve: Serve) -> None:
     """`idle_timeout_s`, as for a socket that says nothing."""
     server = await serve(idle_timeout_s=0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    head = f"POST {TURNS} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 9\r\n\r\n{{"
+    head = f"POST {TURNS} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+    head += "Content-Length: 9\r\n\r\n{"
     writer.write(head.encode())
     line = await asyncio.wait_for(reader.readline(), PATIENCE_S)
     assert b" 422 " in line

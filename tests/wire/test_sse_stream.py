@@ -178,9 +178,8 @@ async def test_a_client_that_goes_is_forgotten_at_once(rest: RestClient, server:
 
 async def raw(server: PhoenixServer, version: str, path: str = EVENTS) -> tuple[Any, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    writer.write(
-        f"GET {path}?turns=0 HTTP/{version}\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
-    )
+    head = f"GET {path}?turns=0 HTTP/{version}\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    writer.write(head.encode())
     return reader, writer
 
 

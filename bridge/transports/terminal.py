@@ -1,4 +1,4 @@
-"""A session's live screen as a channel: `screen` in JSON, `output` in binary frames, in the pane's own order.
+"""A session's live screen as a channel: `screen` in JSON, `output` as bytes, in the pane's own order.
 
 Both are pushes, with the join_ref of the client's own join, and not broadcasts: what each viewer is sent
 next depends on how far it got, and a client that joins again is to drop what was meant for before.
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from bridge.auth import Principal
 from bridge.service import Service
 from bridge.transports.outbox import Outbox
-from bridge.wire.phoenix import Codec, Message
+from bridge.wire.phoenix import Message, Says
 
 Frame = Callable[[bytes], bytes]
 
@@ -44,7 +44,7 @@ class Terminal:
 
     __slots__ = ("_binary", "_codec", "_frame", "_join_ref", "_outbox", "_topic", "_viewer")
 
-    def __init__(self, outbox: Outbox, codec: Codec, message: Message, frame: Frame, binary: Frame) -> None:
+    def __init__(self, outbox: Outbox, codec: Says, message: Message, frame: Frame, binary: Frame) -> None:
         """`message` is the join's. Raises `BinaryNotSupported` where the client cannot be sent bytes."""
         codec.push_bytes(message.join_ref, message.topic, "output", b"")
         self._outbox = outbox
