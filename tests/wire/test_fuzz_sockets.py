@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from tests.fakes.fuzz.sockets import ATTACKS, Held, attack_all, nothing_logged
-from tests.fakes.phoenix import PhoenixServer
+from tests.wire.conftest import Serve
 
 SEED = 5
 COUNT = 500
 """A hundredth of what the soak sends."""
 
 
-async def test_five_hundred_malformed_inputs_leave_nothing_behind(server: PhoenixServer) -> None:
+async def test_five_hundred_malformed_inputs_leave_nothing_behind(serve: Serve) -> None:
     """No traceback, no socket, no task, no subscription; and whoever behaves is served as before."""
+    server = await serve(longpoll_window_s=0.5)  # so that who polls no more is soon gone
     with nothing_logged():
         await attack_all(server, 0, len(ATTACKS))  # whatever is made once and kept, is made here
         held = Held(server)

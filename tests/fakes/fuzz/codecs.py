@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,7 +18,7 @@ from aiohttp import web
 from bridge.commands import Command
 from bridge.errors import BridgeError, WireError
 from bridge.transports import handshake
-from bridge.wire import requests
+from bridge.wire import phoenix_poll, requests
 from bridge.wire.json import dumps, loads
 from bridge.wire.phoenix import V1, V2, Message, codec_for
 from bridge.wire.requests import TopicKind
@@ -81,6 +83,18 @@ def _asked(topic: Any, event: Any, payload: Any) -> str:
         loads(dumps(e.as_payload()))
         return e.code
     return "taken"
+
+
+def _poll_body(data: bytes) -> str:
+    """`kind|body`: what a client that polls sends."""
+    kind, _, body = data.partition(b"|")
+    try:
+        frames = phoenix_poll.frames(kind.decode("latin-1"), body)
+    except WireError:
+        return "malformed"
+    assert len(frames) <= phoenix_poll.MAX_LINES
+    said = [_message(partial(phoenix_poll.decode, V2(), frame), V2()) for frame in frames]
+    return said[0] if said else "malformed"
 
 
 def _payload(data: bytes) -> str:
@@ -161,6 +175,23 @@ TARGETS: tuple[Target, ...] = (
             b"base64url.bearer.phx.x, base64url.bearer.phx.y|http://[::1]:80",
         ),
         _headers,
+    ),
+)
+
+
+TARGETS += (
+    Target(
+        "poll bodies",
+        tuple(
+            kind + b"|" + body
+            for kind in (phoenix_poll.LINES.encode(), b"application/json")
+            for body in (
+                *recorded("v2_client")[:8],
+                b"\n".join(recorded("v2_client")[:3]),
+                b"\r\n".join((recorded("v2_client")[0], base64.b64encode(recorded("v2_terminal")[0]))),
+            )
+        ),
+        _poll_body,
     ),
 )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import logging
 import os
@@ -21,7 +22,9 @@ from urllib.parse import quote
 
 import aiohttp
 import structlog.testing
+from yarl import URL
 
+from bridge.wire import phoenix_poll
 from bridge.wire.phoenix import BINARY, TEXT
 from tests.fakes.fuzz.codecs import Defect, recorded
 from tests.fakes.fuzz.mutations import Mutator
@@ -158,7 +161,156 @@ async def _http(server: PhoenixServer, data: bytes) -> str:
     return f"answered {status}"
 
 
+LONGPOLL = f"/socket/longpoll?vsn=2.0.0&token={quote(TOKEN)}"
+
+
+async def _polls(server: PhoenixServer, data: bytes) -> str:
+    """A body with broken frames; then a whole one, where the session is still there."""
+    kind = "text/plain" if data[:1].isspace() else phoenix_poll.LINES
+    async with aiohttp.ClientSession() as http:
+        async with http.get(server.http + LONGPOLL) as begun:
+            token = (await begun.json())["token"]
+        address = f"{server.http}/socket/longpoll?vsn=2.0.0&token={quote(token)}"
+        for body in (data, _frame("2.0.0", "still-there", "phoenix", "heartbeat").encode()):
+            async with http.post(address, data=io.BytesIO(body), headers={"Content-Type": kind}) as answer:
+                assert answer.status in (200, 400), answer.status
+                status = (await answer.json())["status"] if answer.status == 200 else 400
+            assert status in (200, 400, 408, 410), status
+            if status in (408, 410):
+                return f"answered {status}"
+        async with http.get(address) as poll:
+            said = await poll.json()
+        if said["status"] == 403:
+            return "gone"  # no poll for a window and a half: on a slow machine that is soon
+        assert said["status"] == 200, said
+        assert all(isinstance(json.loads(message), list) for message in said["messages"])
+        return "taken" if any("still-there" in message for message in said["messages"]) else "more to come"
+
+
+def _asked(method: str, path: str, body: Any = None) -> bytes:
+    return json.dumps([method, path, body]).encode()
+
+
+REST = (
+    _asked("GET", "/sessions"),
+    _asked("POST", "/sessions", {"name": "b", "backend": "headless", "add_dirs": ["/"]}),
+    _asked("GET", "/sessions/a"),
+    _asked("DELETE", "/sessions/c?keep=history"),
+    _asked("POST", "/sessions/a/turns?wait=0", {"prompt": "words 2", "id": "key-1", "mode": "queue"}),
+    _asked("GET", "/sessions/a/turns?limit=2&before=turn-1"),
+    _asked("GET", "/sessions/a/turns/turn-1"),
+    _asked("DELETE", "/sessions/a/turns/turn-1"),
+    _asked("POST", "/sessions/a/interrupt", {}),
+    _asked("POST", "/sessions/a/requests/r", {"decision": "allow", "input": {"a": [1]}, "suggestions": [0]}),
+    _asked("POST", "/sessions/a/configure", {"model": "x", "permission_mode": "plan"}),
+    _asked("GET", "/sessions/a/events?turns=0&after=e1:1"),
+    _asked("GET", "/openapi.json"),
+)
+
+
+async def _rest(server: PhoenixServer, data: bytes) -> str:
+    """`[method, path, body]`, as far as it is still that; else a body that is none."""
+    method, path, body = "POST", "/sessions/a/turns", data
+    with contextlib.suppress(ValueError, TypeError):
+        method, path, asked = json.loads(data)
+        method, path, body = (
+            quote(str(method), safe="", errors="surrogatepass") or "GET",
+            f"/{path}".replace("//", "/"),
+            json.dumps(asked).encode(),
+        )
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+    address = URL(f"{server.http}/api{quote(path, safe='/?=&:%', errors='surrogatepass')}", encoded=True)
+    async with (
+        aiohttp.ClientSession() as http,
+        http.request(method, address, data=io.BytesIO(body), headers=headers) as answer,
+    ):
+        assert answer.status < 500, (answer.status, await answer.text())
+        if answer.content_type == "text/event-stream":
+            assert answer.status == 200
+            return "streamed"
+        said = await answer.read()
+        if answer.status >= 400 and method != "HEAD" and answer.content_type == "application/json":
+            assert {"reason", "message"} <= json.loads(said).keys(), said
+        return f"answered {answer.status}"
+
+
+def _emitted(name: str, *arguments: Any, ack: str = "7") -> bytes:
+    return f"42{ack}{json.dumps([name, *arguments])}".encode()
+
+
+SOCKETIO = "/socket.io/?EIO=4&transport="
+CONNECT = "40" + json.dumps({"token": TOKEN})
+PACKETS = (
+    _emitted("join", "session:a", {"turns": 0}),
+    _emitted("join", "sessions", {}),
+    _emitted("push", "session:a", "submit", {"prompt": "words 2"}),
+    _emitted("push", "session:a", "history", {"limit": 2}, ack=""),
+    _emitted("leave", "session:a"),
+    b'451-7["push","terminal:a","input",{"_placeholder":true,"num":0}]',
+    CONNECT.encode(),
+    b"41",
+    b'43{"a":1}',
+    b"2probe",
+    b"5",
+    b"1",
+)
+
+
+async def _socketio(server: PhoenixServer, data: bytes) -> str:
+    """A client that is connected and has joined says something broken, and then something whole."""
+    async with (
+        aiohttp.ClientSession() as http,
+        http.ws_connect(f"{server.http}{SOCKETIO}websocket", max_msg_size=0, autoclose=False) as ws,
+    ):
+        with contextlib.suppress(ConnectionError):
+            await ws.send_str(CONNECT)
+            await ws.send_str(_emitted("join", "session:a").decode())
+            try:
+                await ws.send_str(data.decode())
+            except UnicodeDecodeError:
+                await ws.send_bytes(data)
+            await ws.send_str(_emitted("push", "still-there", "x", {}, ack="99").decode())
+        while True:
+            message = await ws.receive(timeout=PATIENCE_S)
+            if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+                break
+            if message.type is aiohttp.WSMsgType.TEXT and message.data.startswith("4399"):
+                return "taken"
+        if message.type is aiohttp.WSMsgType.CLOSED:
+            return "gone"
+        assert message.type is aiohttp.WSMsgType.CLOSE, message
+        assert message.data in CLOSES, message
+        return f"closed {message.data}"
+
+
+async def _socketio_polls(server: PhoenixServer, data: bytes) -> str:
+    """The same by polls: a body that is broken is refused, and the session is over."""
+    address = f"{server.http}{SOCKETIO}polling"
+    async with aiohttp.ClientSession() as http:
+        async with http.get(address) as begun:
+            session = json.loads((await begun.text())[1:])["sid"]
+        for body in (CONNECT.encode(), data, _emitted("push", "still-there", "x", {}, ack="99")):
+            async with http.post(f"{address}&sid={session}", data=io.BytesIO(body)) as answer:
+                assert answer.status in (200, 400, 410), answer.status
+            if answer.status != 200:
+                break
+        said = ""
+        while answer.status == 200 and "4399" not in said:
+            async with http.get(f"{address}&sid={session}") as answer:
+                said = await answer.text()
+                assert answer.status in (200, 400, 410), (answer.status, said)
+        if answer.status == 200:
+            async with http.post(f"{address}&sid={session}", data=b"1") as answer:
+                assert answer.status in (200, 400), answer.status
+            return "taken"
+        return f"answered {answer.status}"
+
+
 ATTACKS: list[Attack] = [
+    Attack("socketio", PACKETS, _socketio),
+    Attack("socketio polls", (*PACKETS, b"\x1e".join(PACKETS[:4]), b"bAAEC"), _socketio_polls),
+    Attack("rest", REST, _rest),
+    Attack("polls", (*recorded("v2_client"), b"\n".join(recorded("v2_client")[:3])), _polls),
     Attack("v2", (*recorded("v2_client"), *recorded("malformed", "v2"), *recorded("v2_terminal")), _v2),
     Attack("v1", (*recorded("v1_client"), *recorded("malformed", "v1")), _v1),
     Attack(
@@ -183,6 +335,17 @@ ATTACKS: list[Attack] = [
             _upgrade(
                 WEBSOCKET, "Origin: http://localhost:4040", "Sec-WebSocket-Extensions: permessage-deflate"
             ),
+            f"GET {LONGPOLL} HTTP/1.1\r\nHost: localhost\r\nX-Phoenix-AuthToken: x\r\n\r\n".encode(),
+            f"POST {LONGPOLL}&token=lp.x HTTP/1.1\r\nHost: localhost\r\n"
+            "Content-Type: application/x-ndjson\r\nContent-Length: 35\r\n\r\n"
+            '[null,"1","phoenix","heartbeat",{}]'.encode(),
+            f"GET /api/sessions/a/events?token={quote(TOKEN)} HTTP/1.1\r\nHost: localhost\r\n"
+            "Last-Event-ID: e1:0\r\n\r\n".encode(),
+            f"POST /api/sessions/a/turns HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+            'Content-Type: application/json\r\nContent-Length: 13\r\n\r\n{"prompt":"x"}'.encode(),
+            f"GET {SOCKETIO}polling&t=x HTTP/1.1\r\nHost: localhost\r\nOrigin: http://x\r\n\r\n".encode(),
+            f"POST {SOCKETIO}polling&sid=x HTTP/1.1\r\nContent-Length: 1\r\n\r\n2".encode(),
+            _upgrade(f"{SOCKETIO}websocket", "Sec-WebSocket-Protocol: x"),
             b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
             b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello",
             b"GET /../nowhere?x=%ff HTTP/1.0\r\n\r\n",
