@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 
 from bridge.auth import Principal
 from bridge.config import ServerConfig, is_loopback
@@ -113,14 +114,19 @@ def _decoded(text: str) -> str | None:
 def undisclosed(request: web.Request, protocol: str | None = None) -> web.Request:
     """The request with only so much in its sub-protocols that aiohttp finds the one it is to choose.
 
-    It would look at the first line alone, and log what it does not know: tokens may be among that.
+    It would look at the first line alone, and log what it does not know: tokens may be among that. Nor does
+    it stand headers that are no UTF-8: where there are any, they are made some.
     """
     offered = request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, [])
-    if not offered or (protocol is not None and len(offered) == 1):
+    plain = all(value.isascii() for value in request.headers.values())
+    if plain and (not offered or (protocol is not None and len(offered) == 1)):
         return request
-    headers = request.headers.copy()
-    headers.popall(hdrs.SEC_WEBSOCKET_PROTOCOL)
-    if protocol is not None:
+    headers = CIMultiDict(
+        (name, value.encode(errors="replace").decode())
+        for name, value in request.headers.items()
+        if name.lower() != hdrs.SEC_WEBSOCKET_PROTOCOL.lower()
+    )
+    if offered and protocol is not None:
         headers[hdrs.SEC_WEBSOCKET_PROTOCOL] = protocol
     return request.clone(headers=headers)
 

@@ -135,6 +135,22 @@ async def test_a_malformed_upgrade_that_is_not_ascii_is_400_as_well(
     assert (answer.status, answer.rest.decode()) == (400, problem)
 
 
+@pytest.mark.parametrize(
+    ("path", "protocols"),
+    [
+        (f"/socket/websocket?{QUERY}", ("phoenix",)),
+        (f"/socket/websocket?{QUERY}", ("phoenix", BEARER)),
+        ("/socket.io/?EIO=4&transport=websocket", ("any",)),
+    ],
+)
+async def test_other_headers_of_an_upgrade_may_be_in_any_encoding(
+    server: PhoenixServer, path: str, protocols: tuple[str, ...]
+) -> None:
+    """A proxy adds a name in Latin-1, and the client is let in all the same."""
+    headers = ["X-Name: Zo\xeb", *(f"Sec-WebSocket-Protocol: {protocol}" for protocol in protocols)]
+    assert (await upgrade(server, path, *headers)).status == 101
+
+
 async def test_what_is_no_http_leaves_no_line_and_no_token(
     server: PhoenixServer, caplog: pytest.LogCaptureFixture
 ) -> None:
