@@ -39,8 +39,10 @@ async def server(serve: Serve) -> PhoenixServer:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """What a client does is the same over both transports, but where a test is marked to be of one."""
-    if "transport" in metafunc.fixturenames:
+    """What a client does is the same over both transports, but where a test is marked to be of one, or says
+    itself over which."""
+    said = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "transport" in metafunc.fixturenames and "transport" not in said:
         both = ["websocket", "longpoll"]
         only = [name for name in both if metafunc.definition.get_closest_marker(name) is not None]
         metafunc.parametrize("transport", only or both, indirect=True)
