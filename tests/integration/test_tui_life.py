@@ -480,8 +480,9 @@ async def test_a_ctrl_z_between_a_prompt_and_its_enter_is_waited_out(
         box = await put(self, *order)
         if box is not None and box.placed:
             monkeypatch.undo()
-            await rig.press("C-z")
-            await rig.until_shown("is suspended")
+            while "is suspended" not in await rig.screen():  # a key right behind an editor is lost
+                await rig.press("C-z")
+                await asyncio.sleep(0.2)
         return box
 
     async with rig.bridge():
