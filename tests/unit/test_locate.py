@@ -112,3 +112,18 @@ def test_an_address_may_be_written_in_several_ways(url: str, socket: str) -> Non
 def test_a_token_does_not_show_in_an_addresss_text() -> None:
     """It may be logged."""
     assert "hush" not in repr(Address("http://h", "hush"))
+
+
+def test_a_bridge_that_speaks_tls_is_known_by_its_certificate(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    """Also where its address is given; another host's or port's certificate has to be one that is trusted."""
+    folder = running(tmp_path / "claude-bridge", port=7)
+    said = json.loads((folder / "bridge.json").read_bytes())
+    (folder / "bridge.json").write_text(json.dumps({**said, "certificate": "ab" * 32}))
+    token = "token-of-claude-bridge"
+    assert Look(environ=environ).address() == Address("https://127.0.0.1:7", token, "ab" * 32)
+    assert Look(environ=environ).address().websocket.startswith("wss://127.0.0.1:7/")
+    for url, certificate in (("https://localhost:7", "ab" * 32), ("https://localhost:8", None)):
+        assert Look(url=url, environ=environ).address().certificate == certificate
+    assert Look(url="https://a.example:7", token="t", environ=environ).address().certificate is None
