@@ -133,14 +133,17 @@ class EngineSocket:
         "connected",
         "entered",
         "partial",
+        "peer",
         "server",
         "sid",
         "upgraded",
     )
 
-    def __init__(self, server: EngineServer, sid: str) -> None:
+    def __init__(self, server: EngineServer, sid: str, peer: str) -> None:
         self.server = server
         self.sid = sid
+        self.peer = peer
+        """The address that it came from."""
         self.client: Client | None = None
         self.partial: Any = None
         """A packet whose bytes have not all come yet."""
@@ -513,7 +516,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     ) -> Any:
         """A new session; what is different from python-engineio's is whose class it is of."""
         sid: str = self.generate_id()
-        socket = self.sockets[sid] = EngineSocket(self, sid)
+        peer = handshake.peer_of(environ["aiohttp.request"])
+        socket = self.sockets[sid] = EngineSocket(self, sid, peer)
         said = {
             "sid": sid,
             "upgrades": [] if transport == "websocket" else ["websocket"],

@@ -97,11 +97,11 @@ class SocketIoServer(socketio.AsyncServer):  # type: ignore[misc]
     def _admit(self, sid: str, environ: object, auth: object = None) -> None:
         """A client connects: the token decides. Before this nothing reaches anything."""
         token = auth.get("token") if isinstance(auth, dict) else None
+        socket: EngineSocket = self.eio.sockets[self.manager.eio_sid_from_sid(sid, "/")]
         try:
-            who = self.service.authenticate(token if isinstance(token, str) else None)
+            who = self.service.authenticate(token if isinstance(token, str) else None, socket.peer)
         except BridgeError as e:
             raise socketio.exceptions.ConnectionRefusedError(e.message, e.as_payload()) from None
-        socket: EngineSocket = self.eio.sockets[self.manager.eio_sid_from_sid(sid, "/")]
         socket.client = SocketIoClient(self, socket, who)
         log.debug("= client connected", who=who.name)
 
@@ -172,7 +172,7 @@ class SocketIoClient:
             max_topics=server.config.max_topics,
         )
         self._joining: dict[str, tuple[deque[Message], asyncio.Task[None]]] = {}
-        self._gone = server.service.connected(who, partial(socket.stop, REVOKED))
+        self._gone = server.service.connected(who, partial(socket.stop, REVOKED), "socketio")
 
     async def take(self, ack: int | None, data: object) -> None:
         """One event; returns when the next may come. Raises `WireError`."""

@@ -63,6 +63,17 @@ async def test_without_a_valid_token_nobody_is_connected(opened: RawClient, auth
     await opened.join(S)
 
 
+async def test_wrong_tokens_are_counted_for_the_address_they_come_from(
+    server: PhoenixServer, opened: RawClient
+) -> None:
+    """As on every other way in; when to come again is said."""
+    server.service.failures.set(1)
+    assert (await opened.connect({"token": "wrong"}))[1]["data"]["reason"] == "unauthorized"
+    head, said = await opened.connect({"token": "wrong"})
+    assert (head, said["data"]["reason"]) == ("4", "rate_limited")
+    assert 0 < said["data"]["retry_after_s"] <= 60
+
+
 async def test_who_asks_to_be_let_in_again_and_again_is_sent_away(opened: RawClient) -> None:
     """Guessing gets nowhere, and answers that nobody reads do not pile up."""
     for _ in range(16):
