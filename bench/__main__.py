@@ -18,7 +18,7 @@ import orjson
 from bench.report import REPORT, Section, judged, machine, render, table
 
 BENCH = Path(__file__).parent
-ORDER = ("first_delta", "latency", "fanout", "echo", "journal", "memory")
+ORDER = ("first_delta", "latency", "fanout", "transports", "echo", "journal", "memory")
 ONE = "import sys, orjson, {m}; open(sys.argv[1], 'wb').write(orjson.dumps({m}.run('--quick' in sys.argv)))"
 
 

@@ -12,20 +12,19 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import re
 import resource
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
-from urllib.parse import quote
 
 import orjson
 import socketio
 import uvloop
 from aiohttp import web
 
+from bench.ways import WAYS, Load, Way, served
 from bridge.config import HubConfig, LogConfig, ServerConfig
 from bridge.events import DeltaAdded, Epoch, TurnId
 from bridge.hub import Hub
@@ -33,19 +32,16 @@ from bridge.log import set_up
 from bridge.transports.http import make_app, make_runner
 from bridge.wire.formats import ENCODERS
 from bridge.wire.phoenix import encode_event_v2
-from tests.fakes.service import TOKEN, FakeService, FixedClock
+from tests.fakes.service import FakeService, FixedClock
 
-TOPIC = "session:bench"
+SESSION = "bench"
+TOPIC = f"session:{SESSION}"
+IDLE_SESSIONS = 100
+"""Over which clients are spread who are to have nothing in common: all in one room would tell each other that
+they came."""
 TURN = TurnId("00000000-0000-4000-8000-000000000000")
 PER_TICK = 16
 """Frames of a burst that arrive in one tick; what one read of a CLI's output brings, roughly."""
-
-UPGRADE = (
-    "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
-    "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
-SOCKETIO = "/socket.io/?EIO=4&transport=websocket"
-SOCKETIO_KINDS = frozenset({"socketio", "room"})
 
 
 def delta() -> DeltaAdded:
@@ -81,7 +77,8 @@ def ours() -> tuple[web.AppRunner, Send]:
     config, hub_config, clock = ServerConfig(max_topics=10), HubConfig(), FixedClock()
     hub = Hub(ENCODERS, hub_config, asyncio.get_running_loop().call_soon, Epoch("bench"))
     service = FakeService(hub, clock)
-    service.add("bench")
+    for name in (SESSION, *(f"idle{n}" for n in range(IDLE_SESSIONS))):
+        service.add(name)
     topic = hub.topic(TOPIC)
 
     async def send(count: int) -> None:
@@ -203,7 +200,8 @@ async def serve(kind: str) -> None:
                 for index in range(command["frames"]):
                     await asyncio.sleep(began + index / command["per_s"] - time.monotonic())
                     await send(1)
-        _say(began=began, took=time.monotonic() - began, cpu=_cpu() - cpu, rss_kb=rss_kb())
+        now = _cpu()
+        _say(began=began, took=time.monotonic() - began, cpu=now - cpu, cpu_total=now, rss_kb=rss_kb())
     os._exit(0)  # a thousand clients need not be seen off
 
 
@@ -215,88 +213,41 @@ def _cpu() -> float:
 # --- the clients ------------------------------------------------------------------------------------
 
 
-class Load:
-    """All clients of one process; what they heard since the last `reset`."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self.last = 0.0
-        self.delays: list[float] = []
-
-
-class Client(asyncio.Protocol):
-    """One connection: it enters, and says in turn what it has to, each when the one before was answered."""
-
-    path = "/socket/websocket?vsn=2.0.0&token={token}"
-    says: tuple[Any, ...] = (orjson.dumps(["1", "1", TOPIC, "phx_join", {}]),)
-    answers = (b"phx_reply",)
-
-    def __init__(self, load: Load, sampled: bool) -> None:
-        self.load = load
-        self.sampled = sampled
-        self.joined = asyncio.get_running_loop().create_future()
-        self.greeting = b""
-        self.said = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        path = self.path.format(token=quote(TOKEN, safe=""))
-        self.transport.write(UPGRADE.format(path=path).encode())
-
-    def data_received(self, data: bytes) -> None:
-        if not self.joined.done():
-            self._greet(data)
-            return
-        load = self.load
-        load.bytes += len(data)
-        load.last = time.monotonic()
-        if self.sampled:
-            for sent in re.findall(rb'"text":"(\d{20})', data):
-                load.delays.append(load.last - int(sent) / 1e9)
-
-    def _greet(self, data: bytes) -> None:
-        self.greeting += data
-        awaited = (b"\r\n\r\n", *self.answers)
-        while self.said < len(awaited) and awaited[self.said] in self.greeting:
-            if self.said < len(self.says):
-                payload = self.says[self.said]
-                # A mask of zeros is a mask.
-                self.transport.write(bytes((0x81, 0x80 | len(payload), 0, 0, 0, 0)) + payload)
-            self.said += 1
-        if self.said == len(awaited) and self.greeting.endswith(b"}]"):
-            self.joined.set_result(None)
-
-
-class SocketIoClient(Client):
-    path = SOCKETIO
-    says = (b"40" + orjson.dumps({"token": TOKEN}), b"420" + orjson.dumps(["join", TOPIC, {}]))
-    answers = (b"40{", b"430[")
-
-
 async def load_clients() -> None:
     load = Load()
-    clients: list[Client] = []
-    loop = asyncio.get_running_loop()
+    clients: list[Way] = []
     reader = await _lines()
     while line := await reader.readline():
         command = orjson.loads(line)
+        way = WAYS[command.get("way", "websocket")]
         match command["do"]:
             case "connect":
                 every = max(1, command["clients"] // 50)
-                made = SocketIoClient if command["socketio"] else Client
+                names = [f"idle{n}" for n in range(IDLE_SESSIONS)] if command.get("apart") else [SESSION]
                 for index in range(command["clients"]):
-                    sampled = command["sample"] and index % every == 0
-                    _, client = await loop.create_connection(
-                        partial(made, load, sampled), "127.0.0.1", command["port"]
-                    )
-                    await client.joined
-                    clients.append(client)
+                    sampled = command.get("sample", False) and index % every == 0
+                    client = way(load, names[index % len(names)], sampled=sampled)
+                    clients.append(await client.join(command["port"]))
                 _say(connected=len(clients))
             case "reset":
                 load.bytes, load.delays = 0, []
                 _say(reset=True)
             case "heard":  # polled, so that waiting costs the measured part nothing
                 _say(bytes=load.bytes, last=load.last, delays=sorted(load.delays))
+            case "echo":
+                asker = await way(load, SESSION).join(command["port"])
+                _say(trips=[await asker.trip() for _ in range(command["trips"])])
+                asker.close()
+            case "replay":
+                took = []
+                for _ in range(command["times"]):
+                    came = way(load, SESSION, after=command["after"], until=command["until"])
+                    await came.join(command["port"])
+                    took.append(await came.replayed)
+                    came.close()
+                _say(took=took)
+            case "served":
+                _say(served=await served(way, command["port"]))
     os._exit(0)
 
 

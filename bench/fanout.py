@@ -26,22 +26,20 @@ KINDS = ("naive", "batched", "ours")
 SOCKETIO_CLIENTS = (50, 200, 1000)
 QUIET_S = 0.3
 """No new byte for so long means that everything has arrived; all of it is on loopback."""
+SETTLE_S = 1.0
+"""The same after joins: who came is told to everybody for some time after, a fraction of this at each."""
 
 
 class Bench:
     """One server of a kind, with so many joined clients."""
 
-    def __init__(self, kind: str, clients: int, *, sample: bool = False) -> None:
+    def __init__(self, kind: str, clients: int, *, sample: bool = False, way: str = "websocket") -> None:
+        """`way`: the transport, where there is a choice."""
         self.server = Peer("bench.fan_peers", "server", kind)
         self.load = Peer("bench.fan_peers", "load")
-        self.kind = kind
+        self.way = "socketio" if kind in SOCKETIO_KINDS else way
         self.port = self.server.hear()["port"]
-        self.connect(clients, sample=sample)
-
-    def connect(self, clients: int, *, sample: bool = False) -> None:
-        """So many more join."""
-        speaks = self.kind in SOCKETIO_KINDS
-        self.load.ask(do="connect", clients=clients, port=self.port, sample=sample, socketio=speaks)
+        self.come(clients, sample=sample)
 
     def __enter__(self) -> Bench:
         return self
@@ -50,11 +48,16 @@ class Bench:
         self.load.end()
         self.server.end()
 
-    def heard(self) -> dict[str, Any]:
+    def come(self, clients: int, **how: Any) -> None:
+        """So many more, joined, and told of each other."""
+        self.load.ask(do="connect", clients=clients, port=self.port, way=self.way, **how)
+        self.heard(SETTLE_S)
+
+    def heard(self, quiet_s: float = QUIET_S) -> dict[str, Any]:
         """What arrived, once nothing more does."""
         before = self.load.ask(do="heard")
         while True:
-            time.sleep(QUIET_S)
+            time.sleep(quiet_s)
             now = self.load.ask(do="heard")
             if now["bytes"] == before["bytes"]:
                 return now
@@ -65,9 +68,9 @@ class Bench:
         return self.server.ask(**command), self.heard()
 
 
-def burst(kind: str, clients: int, runs: int) -> list[float]:
+def burst(kind: str, clients: int, runs: int, way: str = "websocket") -> list[float]:
     """Deliveries per second of each run."""
-    with Bench(kind, clients) as bench:
+    with Bench(kind, clients, way=way) as bench:
         rates = []
         for run in range(-1, runs):  # the first warms up
             sent, heard = bench.send(do="burst", frames=BURST)

@@ -14,13 +14,15 @@ import orjson
 from bench.fanout import RUNS, Bench, row
 
 CLIENTS = 1000
+IDLE = 5000
 
 
-def per_client(kind: str, clients: int) -> float:
-    """KB of resident set that each of so many more clients costs, after some were there to warm up."""
-    with Bench(kind, 100) as bench:
+def per_client(kind: str, clients: int, *, way: str = "websocket", apart: bool = False) -> float:
+    """KB of resident set that each of so many more clients costs, after some were there to warm up. All are
+    in one session, or `apart` in a hundred."""
+    with Bench(kind, 100, way=way) as bench:
         before = bench.server.ask(do="rest")["rss_kb"]
-        bench.connect(clients)
+        bench.come(clients, apart=apart)
         after = bench.server.ask(do="rest")["rss_kb"]
         return float(after - before) / clients
 
@@ -33,7 +35,9 @@ def run(quick: bool) -> list[dict[str, Any]]:
     for ours, other in (("ours", "naive"), ("socketio", "room")):
         ratio = median(figures[ours]) / median(figures[other])
         rows.append(row(f"memory per client, {ours} / {other}", "ratio", CLIENTS, "x", [ratio], how))
-    return rows
+    idle, spread = 500 if quick else IDLE, "in a hundred sessions, after 100 to warm up"
+    many = [per_client("ours", idle, apart=True) for _ in range(1 if quick else 3)]
+    return [*rows, row("memory per idle client", "ours", idle, "KB", many, spread)]
 
 
 if __name__ == "__main__":

@@ -25,6 +25,10 @@ AIMS: dict[tuple[str, int], tuple[str, Callable[[float], bool]]] = {
     ("fan-out burst, ours / naive", 200): ("≥ 5", lambda ratio: ratio >= 5),
     ("fan-out burst, ours / batched", 200): ("≥ 0.8", lambda ratio: ratio >= 0.8),
     ("memory per client, ours / naive", 1000): ("≤ 1.4", lambda ratio: ratio <= 1.4),
+    ("cost of a delivered delta, largest step from fewer clients to more", 1000): (
+        "≤ 1.1: never rising",
+        lambda step: step <= 1.1,
+    ),
 }
 """For modules whose rows say what was measured and leave the judgement to the report."""
 

@@ -3,6 +3,7 @@
     claude-bridge
     ├── simulator         (with --simulate) watches the stand-in's process
     ├── hooks             where the TUI's hooks report to
+    ├── webhooks          (where there are) tells endpoints outside what happens
     ├── sessions          one_for_one
     │   └── session:NAME  one task a session; its process is tmux's child, not ours
     ├── history           (where it is limited) prunes what is too old
@@ -36,17 +37,18 @@ import uvloop
 from aiohttp import web
 
 from bridge import __version__
-from bridge.auth import ADMIN, Authenticator, Principal, made_token
+from bridge.auth import ADMIN, Authenticator, Connections, Principal, made_token
 from bridge.clock import SystemClock
 from bridge.config import ClaudeConfig, Config
 from bridge.doctor import Program, examine, find_claude, find_tmux
 from bridge.errors import JournalError, SetupError, SupervisorFailed
 from bridge.events import Epoch, Event, SessionChanged, SessionDeleted, SessionName
 from bridge.hub import Hub, Topic
+from bridge.lobby import Lobby
 from bridge.log import set_up
 from bridge.presence import Presence
 from bridge.screens import Screens
-from bridge.service import LOBBY, Service
+from bridge.service import Service
 from bridge.sessions.adoption import Adopting, Sidecars, Stray
 from bridge.sessions.backends.headless import Host
 from bridge.sessions.backends.hooks import HookServer
@@ -61,7 +63,9 @@ from bridge.sessions.retention import Retention
 from bridge.sessions.tmux import Tmux, state_id
 from bridge.supervision import ChildSpec, RestartBudget, Supervisor
 from bridge.transports.http import make_app, make_runner
+from bridge.transports.tls import Certificate
 from bridge.upstream import SimulatorProcess
+from bridge.webhooks.dispatch import Webhooks
 from bridge.wire.formats import ENCODERS
 
 log = structlog.get_logger(__name__)
@@ -74,8 +78,11 @@ BACKLOG = 1024
 """Connections that may wait to be accepted: after a restart all clients come back at once."""
 
 
-def serve(config: Config) -> int:
-    """Run the bridge until it is told to stop; the exit status. Raises `SetupError`."""
+def serve(config: Config, reread: Callable[[], Config], file: Path) -> int:
+    """Run the bridge until it is told to stop; the exit status. Raises `SetupError`.
+
+    `reread` is the configuration as its sources say it now, `file` the one among them that can be written.
+    """
     set_up(config.log)
     state_dir = config.state_dir
     try:
@@ -88,7 +95,7 @@ def serve(config: Config) -> int:
             "Choose another with --state-dir, or make it writable.",
         ) from e
     with _alone(state_dir):
-        return uvloop.run(Bridge(config).run())
+        return uvloop.run(Bridge(config, reread, file).run())
 
 
 def _programs(config: Config) -> tuple[Program, Program]:
@@ -116,13 +123,22 @@ def _alone(state_dir: Path) -> Iterator[None]:
 
 
 class _TopicPublisher:
-    """One session's way to the hub. Who watches its screen is told that it is another now."""
+    """One session's way to the hub, and to `hears`, who is told the same. Who watches its screen is told that
+    it is another now."""
 
-    def __init__(self, topic: Callable[[], Topic], lobby: Topic, screens: Screens, name: SessionName) -> None:
+    def __init__(
+        self,
+        topic: Callable[[], Topic],
+        lobby: Lobby,
+        screens: Screens,
+        name: SessionName,
+        hears: Callable[[SessionName, float, Event], None] | None,
+    ) -> None:
         self._topic = topic
         self._lobby = lobby
         self._screens = screens
         self._name = name
+        self._hears = hears
 
     @property
     def viewers(self) -> int:
@@ -134,10 +150,14 @@ class _TopicPublisher:
 
     def publish(self, at: float, event: Event) -> None:
         self._topic().publish(at, event)
+        if self._hears is not None:
+            self._hears(self._name, at, event)
 
     def announce(self, at: float, event: SessionChanged | SessionDeleted) -> None:
         self._lobby.publish(at, event)
         self._screens.changed(self._name)
+        if self._hears is not None and isinstance(event, SessionDeleted):  # a change is published as well
+            self._hears(self._name, at, event)
 
 
 class _Listener:
@@ -148,10 +168,13 @@ class _Listener:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._socket: socket.socket | None = None
+        self.certificate: Certificate | None = None
         self.port = 0
 
     def bind(self) -> None:
         server = self._config.server
+        if server.tls_cert is not None and server.tls_key is not None:
+            self.certificate = Certificate(server.tls_cert, server.tls_key)
         family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -166,13 +189,18 @@ class _Listener:
             ) from e
         self.port = self._socket.getsockname()[1]
 
+    @property
+    def scheme(self) -> str:
+        return "http" if self.certificate is None else "https"
+
     async def serve(self, app: web.Application) -> None:
         """Serve until cancelled; then every client is sent away with 1012."""
         assert self._socket is not None
         runner = make_runner(app, self._config.server)
         await runner.setup()
         try:
-            await web.SockSite(runner, self._socket, backlog=BACKLOG).start()
+            tls = self.certificate.context if self.certificate is not None else None
+            await web.SockSite(runner, self._socket, backlog=BACKLOG, ssl_context=tls).start()
             await asyncio.Event().wait()
         finally:
             await runner.cleanup()
@@ -185,13 +213,16 @@ class _Listener:
 class Bridge:
     """One run of the bridge, from the journal to the listener and back."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, reread: Callable[[], Config], file: Path) -> None:
         self.config = config
+        self._reread = reread
+        self._file = file
         self.node = config.node or platform.node() or "localhost"
         self._clock = SystemClock()
         self._root = Supervisor("claude-bridge", clock=self._clock)
         self._stopping = asyncio.Event()
         self._serving = False
+        self._at_terminal = sys.stdin.isatty()
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT; the exit status. Raises `SetupError`."""
@@ -211,11 +242,16 @@ class Bridge:
             except JournalError as e:
                 raise SetupError(f"The journal cannot be opened: {e}") from e
             try:
-                app = await self._build(journal, tmux, claude, token)
+                service = await self._build(journal, tmux, claude, token)
+                app = make_app(service, config.server, config.hub, self._clock)
                 self._root.start_child(
                     ChildSpec("listener", lambda: listener.serve(app), shutdown_s=config.server.shutdown_s)
                 )
-                self._tell(listener.port, token, known)
+                # Before anybody learns where the bridge is, who might then send the signal.
+                loop = asyncio.get_running_loop()
+                loop.add_signal_handler(signal.SIGHUP, self._hung_up, listener, service)
+                self._leave_word(listener)
+                self._greet(listener, token, known)
                 return await self._supervised()
             finally:
                 (state / "bridge.json").unlink(missing_ok=True)
@@ -233,12 +269,12 @@ class Bridge:
         self._root.start_child(ChildSpec("simulator", simulator.watch, describe=simulator.describe))
         return simulator.point(claude)
 
-    async def _build(self, journal: Journal, tmux: Tmux, claude: ClaudeConfig, token: str) -> web.Application:
+    async def _build(self, journal: Journal, tmux: Tmux, claude: ClaudeConfig, token: str) -> Service:
         config = self.config
         loop = asyncio.get_running_loop()
         hub = Hub(ENCODERS, config.hub, loop.call_soon, Epoch(secrets.token_hex(6)))
         presence = Presence(hub, self._clock, loop.call_later)
-        lobby = hub.topic(LOBBY, numbered=False)
+        lobby = Lobby(hub)
         sessions = Supervisor("sessions", budget=SESSIONS_BUDGET, clock=self._clock)
         watching = Supervisor("screens", budget=SESSIONS_BUDGET, clock=self._clock)
         hooks = HookServer(config.state_dir)
@@ -258,10 +294,16 @@ class Bridge:
             presence.drop(f"session:{name}")
             screens.drop(name)
 
+        webhooks = None
+        if config.webhooks:
+            kept = config.state_dir / "webhooks.json"
+            webhooks = Webhooks(config.webhooks, kept, self._clock, loop.call_later)
         registry = Registry(
             journal,
             self._backends(tmux, claude, hooks),
-            lambda name: _TopicPublisher(lambda: topic(name), lobby, screens, name),
+            lambda name: _TopicPublisher(
+                lambda: topic(name), lobby, screens, name, webhooks.tell if webhooks is not None else None
+            ),
             forget,
             sessions,
             self._clock,
@@ -271,6 +313,9 @@ class Bridge:
         )
         await registry.load()
         self._root.start_child(ChildSpec("hooks", hooks.serve))
+        if webhooks is not None:
+            webhooks.begin(registry.sessions(), registry.open_requests())
+            self._root.start_child(ChildSpec("webhooks", webhooks.run, describe=webhooks.describe))
         self._root.start_child(sessions.spec())
         retention = Retention(journal, registry, self._clock, config.sessions)
         if retention.wanted:
@@ -279,15 +324,19 @@ class Bridge:
         service = Service(
             registry,
             hub,
-            Authenticator([(token, Principal("local", ADMIN))]),
+            lobby,
+            Authenticator([(token, Principal("local", ADMIN, credential="local"))], self._clock),
+            Connections(self._clock, loop.call_later),
             screens,
             presence,
+            self._clock,
             node=self.node,
             snapshot_bytes=config.sessions.snapshot_bytes,
             tree=self._root.tree,
             ready=lambda: self._serving,
         )
-        return make_app(service, config.server, config.hub, self._clock)
+        service.admit(config.auth)
+        return service
 
     def _backends(self, tmux: Tmux, claude: ClaudeConfig, hooks: HookServer) -> dict[str, BackendKind]:
         state, watch = self.config.state_dir, FileWatch()
@@ -298,6 +347,24 @@ class Bridge:
             "headless": BackendKind(headless.backend, recall=StreamRecall(folder)),
             "tmux": BackendKind(tui.backend, KeyboardRules(), TuiRecall(folder)),
         }
+
+    def _hung_up(self, listener: _Listener, service: Service) -> None:
+        """SIGHUP: read again who may come in, and the certificate; what does not fit changes nothing.
+
+        Where the terminal it was started at is gone, it is that which was meant, and the bridge stops.
+        """
+        if self._at_terminal and not sys.stdin.isatty():
+            self._stopping.set()
+            return
+        try:
+            ended = service.admit(self._reread().auth)
+            renewed = listener.certificate is not None and listener.certificate.reload()
+        except SetupError as e:
+            log.error("configuration not taken", problem=e.problem, remedy=e.remedy)
+            return
+        if renewed:
+            self._leave_word(listener)
+        log.info("configuration read again", connections_ended=ended, certificate_renewed=renewed)
 
     async def _supervised(self) -> int:
         """Run the tree until a signal comes or it fails; a second signal hurries, as the deadline does."""
@@ -344,22 +411,29 @@ class Bridge:
         with suppress(SupervisorFailed):  # logged where it failed, with what failed below it
             await self._root.run()
 
-    def _tell(self, port: int, token: str, known: bool) -> None:
-        """Leave word for the commands on this machine, and greet the person at the terminal."""
-        config = self.config
-        host = config.server.host
+    def _leave_word(self, listener: _Listener) -> None:
+        """For the commands on this machine: where the bridge answers, and which certificate it shows."""
+        certificate = listener.certificate
         said = {
-            "host": host,
-            "port": port,
+            "host": self.config.server.host,
+            "port": listener.port,
+            "scheme": listener.scheme,
+            "certificate": None if certificate is None else certificate.fingerprint,
+            "config": str(self._file),
             "pid": os.getpid(),
             "version": __version__,
-            "simulate": config.simulate,
+            "simulate": self.config.simulate,
         }
-        note = config.state_dir / "bridge.json"
+        note = self.config.state_dir / "bridge.json"
         new = note.with_suffix(".new")
         new.write_bytes(orjson.dumps(said) + b"\n")
         new.replace(note)
-        lines = [f"claude-bridge {__version__} answers on http://{host}:{port}"]
+
+    def _greet(self, listener: _Listener, token: str, known: bool) -> None:
+        """The person at the terminal."""
+        config = self.config
+        address = f"{listener.scheme}://{config.server.host}:{listener.port}"
+        lines = [f"claude-bridge {__version__} answers on {address}"]
         if config.simulate:
             lines.append("Every reply is simulated: no account, no key and no network are used.")
         if not known:

@@ -22,12 +22,12 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bridge import __version__, client, doctor
+from bridge import __version__, client, doctor, token_command
 from bridge.client import Submission
-from bridge.config import load
+from bridge.config import file_of, load
 from bridge.errors import RefusedByBridge, SetupError
 from bridge.export import markdown
-from bridge.locate import Look, read_token
+from bridge.locate import Look
 from bridge.reading import printable
 from bridge.terminal import Following, Screen, branch
 
@@ -104,7 +104,8 @@ def serve(
     """Run the bridge until Ctrl-C; the sessions go on without it."""
     from bridge.app import serve as run  # what it takes to serve is not loaded for every command
 
-    return run(load(_flags(host, port, state_dir, simulate, insecure), config, os.environ))
+    sources = (_flags(host, port, state_dir, simulate, insecure), config, os.environ)
+    return run(load(*sources), lambda: load(*sources), file_of(*sources))
 
 
 @cli.command("doctor")
@@ -164,17 +165,7 @@ def drill(
     return OK if run(rounds, sessions, *chosen, seed, as_json=as_json) else TURN_FAILED
 
 
-@cli.command("token")
-def show_token(state_dir: StateDir = None) -> int:
-    """Print the local bridge's token."""
-    look = Look(state_dir, None, None, os.environ)
-    token = os.environ.get("CLAUDE_BRIDGE_TOKEN")
-    token = token or next(filter(None, map(read_token, look.folders())), None)
-    if token is None:
-        where = " and ".join(map(str, look.folders()))
-        raise SetupError(f"No token was made yet in {where}.", "The first `claude-bridge serve` makes one.")
-    sys.stdout.write(token + "\n")
-    return OK
+cli.add_typer(token_command.group, name="token")
 
 
 # --- sessions ------------------------------------------------------------------------------------

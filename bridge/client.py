@@ -157,6 +157,7 @@ def refusal(response: Payload) -> RefusedByBridge:
 @asynccontextmanager
 async def connect(address: Address) -> AsyncIterator[Connection]:
     """A connection to the bridge. Raises `BridgeUnreachable`, or `RefusedByBridge` for a wrong token."""
+    pinned = address.certificate
     bearer = base64.b64encode(address.token.encode()).decode().rstrip("=")
     async with aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
@@ -168,6 +169,7 @@ async def connect(address: Address) -> AsyncIterator[Connection]:
                     protocols=("phoenix", f"base64url.bearer.phx.{bearer}"),
                     timeout=aiohttp.ClientWSTimeout(ws_close=1.0),  # Ctrl-C must not wait for a dead bridge
                     max_msg_size=0,  # a snapshot has megabytes, and the bridge bounds it
+                    ssl=aiohttp.Fingerprint(bytes.fromhex(pinned)) if pinned else True,
                 ),
                 CONNECT_S,
             )
@@ -179,6 +181,11 @@ async def connect(address: Address) -> AsyncIterator[Connection]:
             raise BridgeUnreachable(
                 f"{address.url} answers, but not as a bridge (HTTP {e.status}).",
                 "Check the address: another program may listen there.",
+            ) from None
+        except aiohttp.ServerFingerprintMismatch:
+            raise BridgeUnreachable(
+                f"{address.url} shows another certificate than the bridge on this machine.",
+                "Another program may listen there; the token was not sent to it.",
             ) from None
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as e:
             raise BridgeUnreachable(

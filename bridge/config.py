@@ -14,10 +14,19 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from bridge.commands import AfterReboot, Backend, PermissionMode
 from bridge.errors import SetupError
@@ -43,16 +52,92 @@ class ServerConfig(Slice):
     """0 takes a free one and prints it."""
     insecure: bool = False
     """Allow a non-loopback address without TLS."""
+    tls_cert: UserPath | None = None
+    """Certificate and its chain, PEM: the bridge then speaks TLS only, 1.2 or newer. Read again at SIGHUP."""
+    tls_key: UserPath | None = None
+    """The certificate's private key, PEM, without a passphrase."""
+    hosts: list[str] = []
+    """Names by which the bridge may be asked (`*.example.com`, `*`), beside its address and loopback's.
+    Others are refused with 421, so that no page reaches a loopback bridge by a name that it made lead there.
+    A bridge that listens on more than loopback takes any name as long as this is empty."""
     origins: list[str] = []
     """Browser origins allowed beside the bridge's own, as Phoenix's `check_origin` writes them."""
     max_topics: Positive = 10_000
     """Topics one socket may join."""
     max_frame_bytes: Positive = 10_000_000
     """Phoenix's own limit; a longer frame closes the socket with 1009."""
+    max_body_bytes: Positive = 8 * MIB
+    """Of one REST request: the longest prompt, however JSON writes it, and some room."""
     idle_timeout_s: Seconds = 60
     """Phoenix closes a socket that sent nothing for so long; clients send a heartbeat every 30 s."""
+    longpoll_window_s: Annotated[float, Field(gt=0, le=15)] = 10
+    """How long a long poll hangs when there is nothing to tell; phoenix.js gives it up after 20 s. A client
+    that has not polled for one and a half of it counts as gone."""
     shutdown_s: Seconds = 10
     """How long a stop may take before what is left is dropped."""
+
+
+Scope = Literal["watch", "prompt", "approve", "control", "admin"]
+TokenName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$")]
+Pattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*?\[\]!-]{1,128}$")]
+"""A session's name, or several as a shell writes them."""
+
+
+class TokenConfig(Slice):
+    """One token that people or programs hold; `claude-bridge token new` makes these lines."""
+
+    name: TokenName
+    """Who it is: the `author` of its prompts, its key in presence. Two tokens may share one, so that one can
+    replace the other; `local` is the bridge's own."""
+    hash: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+    """`sha256:` and the digest of the token, which itself stands nowhere. It has at least 22 characters."""
+    scopes: Annotated[list[Scope], Field(min_length=1)]
+    """Of `watch`, `prompt`, `approve`, `control`, `admin`."""
+    sessions: list[Pattern] = ["*"]
+    """The sessions it covers, by name or pattern (`team-*`)."""
+    expires_at: AwareDatetime | None = None
+    """When it ends, with a time zone; its connections are closed then."""
+
+    @field_validator("name")
+    @classmethod
+    def _not_the_bridges_own(cls, name: str) -> str:
+        if name == "local":
+            raise ValueError("`local` is the bridge's own token; take another name")
+        return name
+
+
+class JwtConfig(Slice):
+    """JSON Web Tokens, which somebody else makes for each user. They are taken as soon as a key is given."""
+
+    secret: Annotated[str, Field(min_length=32)] | None = Field(default=None, repr=False)
+    """For HS256: 32 characters or more, shared with who makes them."""
+    secret_file: UserPath | None = None
+    """The same out of a file, without the white space at its end."""
+    public_key: UserPath | None = None
+    """For RS256: a file with the public key, PEM."""
+    jwks: UserPath | None = None
+    """For RS256: a file with a JWK set; a token's `kid` names the key. Read again at SIGHUP."""
+    audience: str | None = None
+    """What `aud` must say or contain. None: it is not looked at."""
+    issuer: str | None = None
+    """What `iss` must say. None: it is not looked at."""
+    leeway_s: Annotated[float, Field(ge=0, le=60)] = 10
+    """How far the clocks of the two machines may differ."""
+
+
+class AuthConfig(Slice):
+    """Who may come in, and how much they may ask for. Read again at SIGHUP, without a restart."""
+
+    tokens: list[TokenConfig] = []
+    """Tables `[[auth.tokens]]`; see [give access](../how-to/give-access.md)."""
+    submits_per_minute: Positive | None = None
+    """Prompts one token may submit, over all its connections; more are `rate_limited`. None: no limit."""
+    joins_per_minute: Positive | None = None
+    """Topics that one token may join; after a restart of the bridge all its clients join at once. None: no
+    limit."""
+    failures_per_minute: Positive = 60
+    """Wrong tokens that one address may show; after that it cannot try what could be guessed."""
+    jwt: JwtConfig = JwtConfig()
 
 
 class HubConfig(Slice):
@@ -161,6 +246,44 @@ class LogConfig(Slice):
     """`auto`: text on a terminal, JSON elsewhere."""
 
 
+WebhookEvent = Literal["request_opened", "session_failed", "turn_finished"]
+
+
+class WebhookConfig(Slice):
+    """One endpoint that is told what happens, by signed HTTP requests; the table may stand several times."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^/?#\s]+")]
+    """Where to POST to: `https://…`, or `http://…` where nobody can listen on the way."""
+    secret: str | None = Field(default=None, repr=False)
+    """What the requests are signed with: `whsec_` and 24 to 64 bytes in base64."""
+    secret_file: UserPath | None = None
+    """The file that holds the secret, in its place; read when the bridge starts."""
+    events: list[WebhookEvent] = ["request_opened", "session_failed", "turn_finished"]
+    """What is told."""
+    sessions: list[str] = ["*"]
+    """Patterns of the sessions' names, as a shell writes them."""
+    timeout_s: Seconds = 10
+    """How long the endpoint may take to answer; it should answer first and work then."""
+    retry_first_s: Seconds = 1
+    """Before the first repetition; each further one waits twice as long, with some chance in it."""
+    retry_longest_s: Seconds = 900
+    """No repetition waits longer than this."""
+    attempts: Positive = 100
+    """How often one message is sent before it is given up; with the delays above that is about a day."""
+    give_up_s: Seconds = 86_400
+    """How old a message may become before it is given up, whichever is reached first."""
+    queue_messages: Positive = 1000
+    """Messages that may wait; the oldest is dropped for one more."""
+    queue_bytes: Positive = 8 * MIB
+    """And their bytes, whichever is reached first."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.secret is None) == (self.secret_file is None):
+            raise ValueError("a webhook has one of secret and secret_file")
+        return self
+
+
 def default_state_dir(simulate: bool, environ: Mapping[str, str] = os.environ) -> Path:
     base = Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
     return base / ("claude-bridge-simulated" if simulate else "claude-bridge")
@@ -178,11 +301,13 @@ class Config(Slice):
     node: str = ""
     """This bridge's name in `Session.node`; empty: the host's name."""
     server: ServerConfig = ServerConfig()
+    auth: AuthConfig = AuthConfig()
     hub: HubConfig = HubConfig()
     sessions: SessionConfig = SessionConfig()
     claude: ClaudeConfig = ClaudeConfig()
     tmux: TmuxConfig = TmuxConfig()
     log: LogConfig = LogConfig()
+    webhooks: list[WebhookConfig] = []
 
     @property
     def tmux_socket(self) -> str:
@@ -223,18 +348,27 @@ def load(flags: Mapping[str, Any], config_file: Path | None, environ: Mapping[st
     is one. Raises `SetupError` naming the place, the key, and what was wanted there.
     """
     given = [*_environment(environ), *_flags(flags)]
-    early = {key: value for key, value, _ in given if len(key) == 1}
+    path, explicit = _place(given, config_file, environ)
+    if explicit and not path.is_file():
+        raise SetupError(f"There is no configuration file {path}.", "Give the path of a TOML file.")
+    settings = given
+    if path.is_file():
+        settings = [*_file(path, forbidden=() if explicit else WHERE_TO_LOOK), *given]
+    return _checked(_validated(settings, environ))
+
+
+def file_of(flags: Mapping[str, Any], config_file: Path | None, environ: Mapping[str, str]) -> Path:
+    """The file that `load` reads, given the same, whether or not it is there."""
+    return _place([*_environment(environ), *_flags(flags)], config_file, environ)[0]
+
+
+def _place(given: list[Setting], config_file: Path | None, environ: Mapping[str, str]) -> tuple[Path, bool]:
     explicit = config_file or (Path(named) if (named := environ.get(PREFIX + "CONFIG")) else None)
     if explicit is not None:
-        explicit = explicit.expanduser()
-        if not explicit.is_file():
-            raise SetupError(f"There is no configuration file {explicit}.", "Give the path of a TOML file.")
-        settings = [*_file(explicit, forbidden=()), *given]
-    else:
-        folder = _state_dir(early.get(("state_dir",)), early.get(("simulate",)), environ)
-        implied = folder / "config.toml"
-        settings = [*_file(implied, forbidden=WHERE_TO_LOOK), *given] if implied.is_file() else given
-    return _checked(_validated(settings, environ))
+        return explicit.expanduser().absolute(), True
+    early = {key: value for key, value, _ in given if len(key) == 1}
+    folder = _state_dir(early.get(("state_dir",)), early.get(("simulate",)), environ)
+    return folder / "config.toml", False
 
 
 def _state_dir(given: object, simulate: object, environ: Mapping[str, str]) -> Path:
@@ -353,20 +487,36 @@ def _validated(settings: list[Setting], environ: Mapping[str, str]) -> Config:
 def _misfit(error: ValidationError, places: Mapping[Key, str]) -> SetupError:
     first = error.errors()[0]
     loc = tuple(str(part) for part in first["loc"])
-    place = next((places[loc[:n]] for n in range(len(loc), 0, -1) if loc[:n] in places), ".".join(loc))
+    known = next((n for n in range(len(loc), 0, -1) if loc[:n] in places), 0)
+    place = ".".join([*([places[loc[:known]]] if known else []), *loc[known:]])
+    if first["type"] == "extra_forbidden":  # in a table of a list: the others are looked at before
+        table = TokenConfig if loc[0] == "auth" else WebhookConfig
+        nearest = _nearest(loc[-1], table.model_fields)
+        return SetupError(f"Nothing reads {place}.", _hint(nearest and ".".join((*loc[:-1], nearest))))
     said = str(first["msg"]).removeprefix("Value error, ")
-    secret = loc[-1] in {"token", "api_key"}
+    # Of a table in a list the whole is shown where keys do not fit together, its secret among them; and what
+    # stands among the tokens may be one, in the wrong place.
+    secret = loc[-1] in {"token", "api_key", "secret"} or isinstance(first["input"], dict)
+    secret = secret or loc[:2] == ("auth", "tokens")
     got = "" if secret else f" (it says {first['input']!r})"
     return SetupError(f"{place} does not fit{got}.", f"{said[:1].upper()}{said[1:]}.")
 
 
 def _checked(config: Config) -> Config:
     server = config.server
-    if not server.insecure and not is_loopback(server.host):
+    if (server.tls_cert is None) != (server.tls_key is None):
+        missing = "server.tls_key" if server.tls_key is None else "server.tls_cert"
+        raise SetupError(f"TLS needs a certificate and its key, and {missing} is not set.", f"Set {missing}.")
+    if not server.insecure and server.tls_cert is None and not is_loopback(server.host):
         raise SetupError(
             f"{server.host} is reachable from other machines, and the bridge speaks plain HTTP.",
-            "Listen on 127.0.0.1 behind a proxy that speaks TLS, or give --insecure to allow it.",
+            "Set server.tls_cert and server.tls_key, listen on 127.0.0.1 behind a proxy that speaks TLS, "
+            "or give --insecure to allow it.",
         )
+    hashes = [token.hash for token in config.auth.tokens]
+    if len(set(hashes)) < len(hashes):
+        twice = next(t.name for t in config.auth.tokens if hashes.count(t.hash) > 1)
+        raise SetupError(f"auth.tokens: the token of {twice} stands there twice.", "Remove one of the two.")
     return config
 
 

@@ -7,6 +7,7 @@ Errors of the operator's side (`SetupError`) never reach a wire: they end the co
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 
@@ -15,6 +16,7 @@ class BridgeError(Exception):
 
     code: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
+    http_status: ClassVar[int] = 500
 
     def __init__(self, message: str = "", **details: Any) -> None:
         super().__init__(message)
@@ -36,6 +38,7 @@ class InternalError(BridgeError):
 
 class Unauthorized(BridgeError):
     code = "unauthorized"
+    http_status = 401
 
     def __init__(self) -> None:
         super().__init__("This needs a valid token.")
@@ -43,6 +46,7 @@ class Unauthorized(BridgeError):
 
 class Forbidden(BridgeError):
     code = "forbidden"
+    http_status = 403
 
     def __init__(self, scope: str, message: str = "") -> None:
         super().__init__(message or f"This token lacks the scope {scope!r}.", scope=scope)
@@ -50,6 +54,7 @@ class Forbidden(BridgeError):
 
 class SessionNotFound(BridgeError):
     code = "session_not_found"
+    http_status = 404
 
     def __init__(self, name: str) -> None:
         super().__init__(f"There is no session {name!r}; join with `start` to create it.", name=name)
@@ -57,6 +62,7 @@ class SessionNotFound(BridgeError):
 
 class SessionExists(BridgeError):
     code = "session_exists"
+    http_status = 409
 
     def __init__(self, name: str, differing: list[str]) -> None:
         options = ", ".join(differing)
@@ -67,6 +73,7 @@ class SessionExists(BridgeError):
 
 class InvalidName(BridgeError):
     code = "invalid_name"
+    http_status = 422
 
     def __init__(self, name: object) -> None:
         super().__init__(
@@ -77,6 +84,7 @@ class InvalidName(BridgeError):
 
 class InvalidPayload(BridgeError):
     code = "invalid_payload"
+    http_status = 422
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}" if field else problem, field=field)
@@ -84,6 +92,7 @@ class InvalidPayload(BridgeError):
 
 class PromptEmpty(BridgeError):
     code = "prompt_empty"
+    http_status = 422
 
     def __init__(self) -> None:
         super().__init__("The prompt has no text.")
@@ -91,6 +100,7 @@ class PromptEmpty(BridgeError):
 
 class PromptTooLarge(BridgeError):
     code = "prompt_too_large"
+    http_status = 413
 
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(f"The prompt has {size} bytes; the limit is {limit}.", size=size, limit=limit)
@@ -98,6 +108,7 @@ class PromptTooLarge(BridgeError):
 
 class PromptRejected(BridgeError):
     code = "prompt_rejected"
+    http_status = 422
 
     def __init__(self, what: str, why: str) -> None:
         super().__init__(f"{what} cannot be sent: {why}", what=what, why=why)
@@ -106,6 +117,7 @@ class PromptRejected(BridgeError):
 class QueueFull(BridgeError):
     code = "queue_full"
     retryable = True
+    http_status = 429
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"{limit} prompts are already waiting.", limit=limit)
@@ -113,6 +125,7 @@ class QueueFull(BridgeError):
 
 class TurnNotFound(BridgeError):
     code = "turn_not_found"
+    http_status = 404
 
     def __init__(self, turn: str, message: str = "") -> None:
         super().__init__(message or f"There is no such queued turn: {turn}.", turn=turn)
@@ -120,6 +133,7 @@ class TurnNotFound(BridgeError):
 
 class RequestClosed(BridgeError):
     code = "request_closed"
+    http_status = 409
 
     def __init__(self, request: str, outcome: str | None = None, by: str | None = None) -> None:
         said = f"was closed: {outcome} by {by or 'the terminal'}" if outcome else "is not open"
@@ -128,6 +142,7 @@ class RequestClosed(BridgeError):
 
 class SessionFailed(BridgeError):
     code = "session_failed"
+    http_status = 409
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"Session {name!r} has failed ({why}); restart it to go on.", name=name, why=why)
@@ -135,6 +150,7 @@ class SessionFailed(BridgeError):
 
 class SessionStopped(BridgeError):
     code = "session_stopped"
+    http_status = 409
 
     def __init__(self, name: str) -> None:
         super().__init__(f"Session {name!r} is stopped; start it to go on.", name=name)
@@ -143,6 +159,7 @@ class SessionStopped(BridgeError):
 class TooManySessions(BridgeError):
     code = "too_many_sessions"
     retryable = True
+    http_status = 503
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"The bridge already runs its {limit} sessions.", limit=limit)
@@ -150,6 +167,7 @@ class TooManySessions(BridgeError):
 
 class BackendUnavailable(BridgeError):
     code = "backend_unavailable"
+    http_status = 503
 
     def __init__(self, backend: str, remedy: str) -> None:
         super().__init__(f"The backend {backend!r} cannot run here: {remedy}", backend=backend, remedy=remedy)
@@ -157,15 +175,64 @@ class BackendUnavailable(BridgeError):
 
 class BudgetExceeded(BridgeError):
     code = "budget_exceeded"
+    http_status = 402
 
 
 class RateLimited(BridgeError):
     code = "rate_limited"
     retryable = True
+    http_status = 429
+
+    def __init__(self, what: str, retry_after_s: float) -> None:
+        seconds = math.ceil(retry_after_s * 1000 - 1e-6) / 1000
+        super().__init__(
+            f"{what} too often; one more is taken in {seconds:g} seconds.", retry_after_s=seconds
+        )
 
 
 class BinaryNotSupported(BridgeError):
     code = "binary_not_supported"
+    http_status = 406
+
+
+class OriginRefused(BridgeError):
+    code = "origin_refused"
+    http_status = 403
+
+    def __init__(self) -> None:
+        super().__init__("Pages of this origin may not speak to this bridge; `server.origins` lists who may.")
+
+
+class NotFound(BridgeError):
+    code = "not_found"
+    http_status = 404
+
+    def __init__(self) -> None:
+        super().__init__("Nothing is at this path; GET /api/openapi.json says what there is.")
+
+
+class MethodNotAllowed(BridgeError):
+    code = "method_not_allowed"
+    http_status = 405
+
+    def __init__(self, allow: list[str]) -> None:
+        super().__init__(f"This path takes {', '.join(allow)}.", allow=allow)
+
+
+class PayloadTooLarge(BridgeError):
+    code = "payload_too_large"
+    http_status = 413
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The body has more than {limit} bytes.", limit=limit)
+
+
+class UnsupportedMediaType(BridgeError):
+    code = "unsupported_media_type"
+    http_status = 415
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
 
 
 class WireError(Exception):

@@ -126,6 +126,8 @@ class Hub:
         self._schedule = schedule
         self._epoch = epoch
         self._drops = 0
+        self.published = 0
+        """Events so far, of all topics."""
         self._topics: dict[str, Topic] = {}
         self._dirty: list[Topic] = []
 
@@ -205,6 +207,7 @@ class Topic:
     def publish(self, at: float, event: Event) -> None:
         """Give the event the next number; it goes out at the end of this tick. Never waits."""
         self._head += 1
+        self._hub.published += 1
         if type(event) is DeltaAdded:
             weight = ENTRY_BYTES + len(event.text)
             delta = (event.turn, event.block, event.kind, event.text, event.parent)
@@ -259,11 +262,13 @@ class Topic:
                 woken.append(subscriber)
 
     def _evict(self) -> None:
-        """Bring the ring back to its limits, after everybody who could has pulled."""
+        """Bring the ring back to its limits, after everybody who could has pulled. Without numbers nobody can
+        ask for the past: what some still have to be told is kept with them."""
         limits = self._hub._config
         entries = self._entries
+        most = limits.ring_events if self.numbered else 0
         count, held = 0, len(entries)
-        while count < held and (held - count > limits.ring_events or self._bytes > limits.ring_bytes):
+        while count < held and (held - count > most or self._bytes > limits.ring_bytes):
             self._bytes -= entries[count][3]
             for frames in self._frames:
                 if frames is not None and (frame := frames[count]) is not None:

@@ -23,6 +23,8 @@ class Address:
 
     url: str
     token: str = field(repr=False)
+    certificate: str | None = None
+    """SHA-256 of the only certificate that it may show; None: one that this machine trusts."""
 
     @property
     def websocket(self) -> str:
@@ -66,7 +68,7 @@ class Look:
                 token = next(filter(None, map(read_token, self.folders())), None)
             if token is None:
                 raise SetupError(f"{url} needs a token.", "Give --token or CLAUDE_BRIDGE_TOKEN.")
-            return Address(url, token)
+            return Address(url, token, self._shown_by(host, urlsplit(url).port))
         for folder in self.folders():
             running = running_bridge(folder)
             if running is not None:
@@ -74,11 +76,20 @@ class Look:
                 if token is None:
                     raise SetupError(f"{folder}/token cannot be read.", "Give --token, or check its owner.")
                 host, port = running["host"], running["port"]
-                return Address(f"http://{f'[{host}]' if ':' in host else host}:{port}", token)
+                scheme = "https" if running.get("certificate") else "http"
+                url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+                return Address(url, token, running.get("certificate"))
         raise BridgeUnreachable(
             f"No bridge is running ({' and '.join(map(str, self.folders()))} name none).",
             "Start one with `claude-bridge serve`, or say where it is with --url or --state-dir.",
         )
+
+    def _shown_by(self, host: str, port: int | None) -> str | None:
+        """The certificate of this machine's own bridge, where that is the one that is meant."""
+        if not is_loopback(host):
+            return None
+        here = filter(None, map(running_bridge, self.folders()))
+        return next((r.get("certificate") for r in here if r["port"] == port), None)
 
 
 def read_token(folder: Path) -> str | None:

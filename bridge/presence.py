@@ -17,6 +17,9 @@ from bridge.hub import Hub, Subscriber, Subscription
 
 GATHER_S = 0.05
 """How long changes are gathered: nobody sees it, and it bounds what a join storm costs."""
+GATHER_EACH_S = 0.00025
+"""So long for each who is told, where that is more: in one room 4,000 are told something in a second, a few
+percent of a core, however many look and however they come and go."""
 
 Later = Callable[[float, Callable[[], None]], object]
 
@@ -69,16 +72,18 @@ class _Room:
         (self.now.add if here else self.now.discard)(attendant)
         if not self._gathering:
             self._gathering = True
-            self._presence._later(GATHER_S, self._tell)
+            self._presence._later(max(GATHER_S, GATHER_EACH_S * len(self.now)), self._tell)
 
     def _tell(self) -> None:
         self._gathering = False
+        if self._presence._rooms.get(self.name) is not self:
+            return  # deleted: its viewers are sent away, each for itself
         told, self.told = self.told, frozenset(self.now)
         joins, leaves = self.told - told, told - self.told
         if joins or leaves:
             event = PresenceChanged(_in_order(joins), _in_order(leaves))
             self.topic.publish(self._presence._clock.now(), event)
-        if not self.now and self._presence._rooms.get(self.name) is self:
+        if not self.now:
             self._presence.drop(self.name)
 
 

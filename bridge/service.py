@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bridge import __version__
 from bridge.auth import Authenticator, Connections, Principal
+from bridge.clock import Clock
 from bridge.commands import (
     AnswerRequest,
     CancelTurn,
@@ -24,16 +26,17 @@ from bridge.commands import (
     SubmitPrompt,
     TypeIntoTerminal,
 )
-from bridge.errors import BridgeError, Forbidden, InvalidPayload
+from bridge.config import AuthConfig
+from bridge.errors import BridgeError, Forbidden, InvalidPayload, TurnNotFound
 from bridge.events import AnyBlock, Epoch, Seq, Session, Snapshot, ToolBlock, Turn, TurnId
 from bridge.hub import Hub, Subscriber, Subscription
+from bridge.limits import Limit
+from bridge.lobby import Lobby
 from bridge.presence import Attendance, Presence
 from bridge.screens import Screens, Viewer
 from bridge.sessions.actor import Actor
 from bridge.sessions.picture import Picture
 from bridge.sessions.registry import Registry, called
-
-LOBBY = "sessions"
 
 _NEEDS: dict[type[Command], str] = {
     SubmitPrompt: "prompt",
@@ -59,6 +62,27 @@ class Joined:
     attendance: Attendance
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A session as it is, without its finished turns; a join or a stream goes on after `seq`."""
+
+    snapshot: Snapshot
+    epoch: Epoch
+    seq: Seq
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What can be counted: of the sessions those that the asker may see, of the rest all, since the start."""
+
+    connections: Mapping[str, int]
+    sessions: Mapping[str, int]
+    turns: int
+    published: int
+    rate_limited: Mapping[str, int]
+    unauthorized: int
+
+
 class Service:
     """Raises `BridgeError`s. Nothing here waits for a process; what is done with a screen waits for tmux."""
 
@@ -68,9 +92,12 @@ class Service:
         self,
         registry: Registry,
         hub: Hub,
+        lobby: Lobby,
         authenticator: Authenticator,
+        connections: Connections,
         screens: Screens,
         presence: Presence,
+        clock: Clock,
         *,
         node: str,
         snapshot_bytes: int,
@@ -79,10 +106,14 @@ class Service:
     ) -> None:
         self._registry = registry
         self._hub = hub
+        self._lobby = lobby
         self._authenticator = authenticator
+        self._connections = connections
         self._screens = screens
         self._presence = presence
-        self._connections = Connections()
+        self._clock = clock
+        self._submits = Limit("This token submitted", None)
+        self._joins = Limit("This token joined", None)
         self._snapshot_bytes = snapshot_bytes
         self._tree = tree
         self._ready = ready
@@ -93,19 +124,35 @@ class Service:
         """The sessions of the journal are loaded: joins find them."""
         return self._ready()
 
-    def authenticate(self, token: str | None) -> Principal:
-        return self._authenticator.authenticate(token)
+    def authenticate(self, token: str | None, peer: str = "") -> Principal:
+        """Whose token it is; `peer` is the address it came from. Raises `Unauthorized` or `RateLimited`."""
+        return self._authenticator.authenticate(token, peer)
 
-    def connected(self, who: Principal, end: Callable[[], None]) -> Callable[[], None]:
+    def connected(
+        self, who: Principal, end: Callable[[], None], transport: str = "other"
+    ) -> Callable[[], None]:
         """To be told by every connection that outlives one request; see `Connections.opened`."""
-        return self._connections.opened(who, end)
+        closed = self._connections.opened(who, end, transport)
+        if not self._authenticator.counts(who):  # taken back while the connection was being made
+            self._connections.end(who)
+        return closed
+
+    def admit(self, config: AuthConfig) -> int:
+        """Other tokens, keys and limits from now on; how many connections were ended for it.
+
+        Raises `SetupError` where a key cannot be read; then everything stays as it is.
+        """
+        self._authenticator.replace(config)
+        self._submits.set(config.submits_per_minute)
+        self._joins.set(config.joins_per_minute)
+        return self._connections.end_unless(self._authenticator.counts)
 
     # --- the lobby ------------------------------------------------------------------------------------
 
     def join_lobby(self, who: Principal, subscriber: Subscriber) -> tuple[list[Session], Subscription]:
         who.require("watch")
-        subscription, _ = self._hub.topic(LOBBY, numbered=False).subscribe(subscriber)
-        return self.list_sessions(who), subscription
+        self._joins.take(who.account, self._clock.monotonic())
+        return self.list_sessions(who), self._lobby.subscribe(who, subscriber)
 
     def list_sessions(self, who: Principal) -> list[Session]:
         who.require("watch")
@@ -129,6 +176,19 @@ class Service:
         who.require("control", command.name)
         await self._registry.delete(command.name)
 
+    def figures(self, who: Principal) -> Figures:
+        """For `/metrics`."""
+        sessions = self.list_sessions(who)
+        limits = {"authenticate": self._authenticator.failures, "join": self._joins, "submit": self._submits}
+        return Figures(
+            self._connections.open,
+            Counter(session.state for session in sessions),
+            sum(session.turns for session in sessions),
+            self._hub.published,
+            {what: limit.refused for what, limit in limits.items()},
+            self._authenticator.refused,
+        )
+
     async def tree(self, who: Principal) -> dict[str, Any]:
         """The supervision tree, as JSON, and with it what runs and is on no record."""
         who.require("admin")
@@ -144,6 +204,7 @@ class Service:
         """Snapshot and subscription belong together: between them and the return nothing is awaited, so a
         caller that writes the reply before it awaits anything has told all before the first event."""
         who.require("watch", name)
+        self._joins.take(who.account, self._clock.monotonic())
         actor = await self._joined(who, name, command)
         snapshot = await actor.snapshot(command.turns)
         topic = self._hub.topic(f"session:{name}")
@@ -151,6 +212,21 @@ class Service:
         subscription, recovered = topic.subscribe(subscriber, after)
         attendance = self._presence.enter(topic.name, who.name, transport, subscriber)
         return Joined(self._fitting(snapshot), topic.epoch, topic.seq, recovered, subscription, attendance)
+
+    async def look(self, who: Principal, name: str) -> Seen:
+        """The session's state for who does not stay."""
+        who.require("watch", name)
+        snapshot = await self._registry.get(name).snapshot(0)
+        topic = self._hub.topic(f"session:{name}")
+        return Seen(snapshot, topic.epoch, topic.seq)
+
+    def follow(self, who: Principal, name: str, subscriber: Subscriber) -> Subscription:
+        """What happens in a session from now on, for who waits for something of it: nobody is shown as
+        present."""
+        who.require("watch", name)
+        self._registry.get(name)
+        subscription, _ = self._hub.topic(f"session:{name}").subscribe(subscriber)
+        return subscription
 
     def call(self, who: Principal, name: str, command: Command, done: Callable[[object], None]) -> None:
         """`done` gets the reply or a `BridgeError`, exactly once, before the command's events."""
@@ -164,6 +240,8 @@ class Service:
             if isinstance(command, ConfigureSession):
                 _may_bypass(who, command.permission_mode)
             actor = self._registry.get(name)
+            if isinstance(command, SubmitPrompt):
+                self._submits.take(who.account, self._clock.monotonic())
         except BridgeError as e:
             done(e)
             return
@@ -176,6 +254,15 @@ class Service:
         before = TurnId(command.before) if command.before is not None else None
         return await self._registry.history(session, before, command.limit)
 
+    async def turn(self, who: Principal, name: str, turn: str) -> Turn:
+        """One turn, queued, open or finished, with its tools' whole output. As with `join`, nothing is
+        awaited between the view of an open turn and the return."""
+        who.require("watch", name)
+        found = await self._registry.get(name).turn(TurnId(turn))
+        if found is None:
+            raise TurnNotFound(turn, f"There is no turn {turn}, or it is not kept any more.")
+        return found
+
     # --- a session's screen -----------------------------------------------------------------------------
 
     async def join_terminal(
@@ -183,6 +270,7 @@ class Service:
     ) -> tuple[Picture, Viewer]:
         """What the session's pane shows now, and who is given what follows it (see `Screens.join`)."""
         who.require("watch", name)
+        self._joins.take(who.account, self._clock.monotonic())
         session = self._registry.get(name).core.facts.name
         viewer, picture = await self._screens.join(session, tell)
         return picture, viewer

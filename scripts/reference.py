@@ -1,16 +1,19 @@
-"""Writes the reference pages that are made from the code: `make docs`; with --check, says whether they are.
+"""Writes what is made from the code, reference pages and spec/openapi.json: `make docs`; with --check, says
+whether it is up to date.
 
 A page cannot drift from the command line or the settings, because a test compares the two.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import typer.main
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # as a script it stands outside of the package
@@ -19,6 +22,7 @@ from bridge import cli  # noqa: E402
 from bridge.config import FLAGS, Config, Slice  # noqa: E402
 from bridge.sessions import tmux  # noqa: E402
 from bridge.sessions.claude import launch  # noqa: E402
+from bridge.wire import openapi  # noqa: E402
 
 MADE = "<!-- Made by scripts/reference.py (`make docs`): change the code, not this page. -->"
 
@@ -75,10 +79,10 @@ def command_line() -> str:
         "`claude-bridge COMMAND` (or `python -m bridge COMMAND`). Options of a command follow its name.",
         "",
     ]
-    group: Any = typer.main.get_command(cli.cli)
+    commands = _commands(typer.main.get_command(cli.cli))
     lines += ["| command | |", "|---|---|"]
-    lines += [f"| [`{name}`](#{name}) | {command.help} |" for name, command in group.commands.items()]
-    for name, command in group.commands.items():
+    lines += [f"| [`{name}`](#{name.replace(' ', '-')}) | {command.help} |" for name, command in commands]
+    for name, command in commands:
         lines += ["", f"## {name}", "", command.help, ""]
         arguments = [p for p in command.params if p.param_type_name == "argument"]
         lines += [
@@ -117,17 +121,19 @@ def configuration() -> str:
             flags=", ".join(f"`CLAUDE_BRIDGE_{name.upper()}`" for name in FLAGS)
         ).splitlines(),
     ]
-    tables = {name: field for name, field in Config.model_fields.items() if _is_table(field)}
-    lines += _table("The top of the file", None, Config.model_fields, skip=set(tables))
-    for name, field in tables.items():
-        model: Any = field.annotation
-        lines += _table(f"[{name}]", model.__doc__, model.model_fields)
+    lines += _tables("", None, Config)
     return "\n".join(lines) + "\n"
+
+
+def rest() -> str:
+    """spec/openapi.json."""
+    return json.dumps(openapi.document(), indent=2, ensure_ascii=False) + "\n"
 
 
 PAGES = {
     ROOT / "docs/reference/command-line.md": command_line,
     ROOT / "docs/reference/configuration.md": configuration,
+    ROOT / "spec/openapi.json": rest,
 }
 
 
@@ -145,8 +151,32 @@ def _dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
 
 
-def _is_table(field: FieldInfo) -> bool:
-    return isinstance(field.annotation, type) and issubclass(field.annotation, Slice)
+def _commands(group: Any, before: str = "") -> list[tuple[str, Any]]:
+    """All commands by what is typed, those of a group after the group's own."""
+    found: list[tuple[str, Any]] = []
+    for name, command in group.commands.items():
+        found.append((before + name, command))
+        if hasattr(command, "commands"):
+            found += _commands(command, f"{before}{name} ")
+    return found
+
+
+def _tables(name: str, about: str | None, model: type[Slice]) -> list[str]:
+    """A table of the file, then those in it."""
+    inner = {key: kind for key, field in model.model_fields.items() if (kind := _slice_in(field.annotation))}
+    single = {key for key in inner if isinstance(model.model_fields[key].annotation, type)}
+    title = f"[{name}]" if name else "The top of the file"
+    lines = _table(title, about, model.model_fields, skip=set(inner))
+    for key, kind in inner.items():
+        whole = f"{name}.{key}" if name else key
+        lines += _tables(whole if key in single else f"[{whole}]", kind.__doc__, kind)
+    return lines
+
+
+def _slice_in(annotation: Any) -> type[Slice] | None:
+    """The slice that is a setting's value, or of which its value is a list."""
+    of = get_args(annotation)[0] if get_origin(annotation) is list else annotation
+    return of if isinstance(of, type) and issubclass(of, Slice) else None
 
 
 def _table(
@@ -165,6 +195,8 @@ def _default(name: str, field: FieldInfo) -> str:
     if name == "state_dir":
         return "`~/.local/state/claude-bridge`, with `--simulate` `…/claude-bridge-simulated`"
     value = field.default
+    if value is PydanticUndefined:
+        return "needed"
     if value is None or value == "":
         return ""
     if isinstance(value, bool):

@@ -58,7 +58,7 @@ class Row:
 VOCABULARY_NEVER = SOCKETS | TMUX | LOOP | CHILDREN
 PURE_NEVER = SOCKETS | TMUX | LOOP | CHILDREN | CLOCK
 
-COMMANDS = ("client", "locate", "reading", "export", "terminal", "doctor")
+COMMANDS = ("client", "locate", "reading", "export", "terminal", "doctor", "token_command")
 
 TABLE = (
     # The vocabulary, in its own order: each may import what stands before it.
@@ -104,16 +104,24 @@ TABLE = (
         SOCKETS | TMUX | CHILDREN,
     ),
     Row(("supervision",), VOCABULARY, SOCKETS | TMUX | CHILDREN),
-    Row(("auth",), VOCABULARY, SOCKETS | TMUX | CHILDREN),
+    # Who may come in.
+    Row(("tokens",), ("errors",), PURE_NEVER),
+    Row(("limits",), ("errors",), PURE_NEVER),
+    Row(("jwts",), ("errors", "config"), PURE_NEVER),
+    Row(("auth",), (*VOCABULARY, "tokens", "limits", "jwts"), PURE_NEVER),
+    Row(("lobby",), ("auth", "events", "hub"), PURE_NEVER),
     Row(("hub",), ("errors", "events", "log"), SOCKETS | LOOP | TMUX | CHILDREN),
     Row(("presence",), ("clock", "events", "hub"), SOCKETS | LOOP | TMUX | CHILDREN | CLOCK),
+    Row(("webhooks.endpoint",), (*VOCABULARY, "wire.webhooks"), TMUX | CHILDREN | CLOCK),
+    Row(("webhooks.kept",), ("webhooks.endpoint",), PURE_NEVER),
+    Row(("webhooks.*",), (*VOCABULARY, "wire.webhooks", "webhooks.*"), TMUX | CHILDREN | CLOCK),
     # The application and what speaks to it.
     Row(
         ("service",),
         (
             *VOCABULARY,
             *("sessions.registry", "sessions.actor", "sessions.pool", "hub", "auth", "supervision"),
-            *("presence", "screens", "sessions.picture"),
+            *("presence", "lobby", "limits", "screens", "sessions.picture"),
         ),
         SOCKETS | TMUX | CHILDREN,
     ),
@@ -128,6 +136,11 @@ TABLE = (
     # The command.
     Row(("locate",), VOCABULARY, PURE_NEVER - {"urllib"}),
     Row(("client",), (*VOCABULARY, "wire.*", "locate", "reading"), TMUX | CHILDREN),
+    Row(
+        ("token_command",),
+        ("clock", "config", "errors", "locate", "tokens"),
+        SOCKETS | TMUX | LOOP | CHILDREN,
+    ),
     Row(("reading",), ("errors",), PURE_NEVER),
     Row(("export",), (), PURE_NEVER),
     Row(("doctor",), (*VOCABULARY, "locate", "sessions.claude.*", "sessions.tmux"), TMUX),
@@ -150,7 +163,7 @@ PACKAGES = frozenset(
     {
         "",
         *("sessions", "sessions.backends", "sessions.claude"),
-        *("wire", "transports", "simulator", "console", "drill"),
+        *("wire", "transports", "simulator", "console", "drill", "webhooks"),
     }
 )
 """Packages whose `__init__` says at most what they are: they import nothing of the bridge."""
@@ -168,7 +181,9 @@ CATCH_ALL = frozenset(
         "transports.engineio_session",
         "transports.phoenix_channels",  # a crash of one channel is told to its client, as Phoenix does
         "transports.phoenix_ws",
+        "transports.phoenix_longpoll",
         "transports.http",
+        "transports.rest",
         "simulator.server",
     }
 )

@@ -121,7 +121,7 @@ class Watcher:
         await self._answer(connection)
         while True:
             message = await connection.receive()
-            if message.topic != self.topic:
+            if message.topic != self.topic or message.event.startswith("presence_"):
                 continue
             self._holds(message.event not in ("phx_error", "phx_close"), f"the channel broke: {message}")
             await self._tell(lambda m=message: self.take(m.event, m.payload))  # type: ignore[misc]

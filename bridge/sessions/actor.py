@@ -263,6 +263,23 @@ class Actor:
         finally:
             self._onlookers -= 1
 
+    async def turn(self, turn: TurnId) -> Turn | None:
+        """One turn as it has been published, finished or not; None where it is not known, or not kept any
+        more. Of one that goes on, the events after it follow: subscribe before anything is awaited."""
+        self._onlookers += 1
+        try:
+            while True:
+                await self._quiet()
+                if (held := self.core.held(turn)) is not None:
+                    return held
+                kept = await self._journal.turn(self.core.facts.name, turn)
+                if kept is None or kept.status not in ("queued", "running"):
+                    return kept  # else it was queued after we looked
+        except JournalError as e:
+            raise InternalError(f"The turn could not be read: {e}") from e
+        finally:
+            self._onlookers -= 1
+
     def shortened(self) -> None:
         """The oldest of its turns are not kept any more."""
         self._turns_cache = None

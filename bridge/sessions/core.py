@@ -159,6 +159,12 @@ class SessionCore:
             requests=tuple(self.requests),
         )
 
+    def held(self, turn: str) -> Turn | None:
+        """A turn that is not finished: the open one with its text so far, or one of the queue."""
+        if self.open is not None and self.open.id == turn:
+            return self.open.view()
+        return next((t for t in self.queue if t.id == turn), None)
+
     # --- what the journal brings back ---------------------------------------------------------------
 
     def restore(

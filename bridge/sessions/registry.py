@@ -28,7 +28,16 @@ from bridge.errors import (
     TmuxError,
     TooManySessions,
 )
-from bridge.events import BlockDiscarded, Evidence, Session, SessionDeleted, SessionName, Turn, TurnId
+from bridge.events import (
+    BlockDiscarded,
+    Evidence,
+    Request,
+    Session,
+    SessionDeleted,
+    SessionName,
+    Turn,
+    TurnId,
+)
 from bridge.sessions.actor import NOT_WRITTEN, Actor, Done, Publisher
 from bridge.sessions.adoption import LOST, Adopting, Sidecars, Stray, as_loaded
 from bridge.sessions.backends.base import Backend, Launch, Recall, Sink
@@ -107,6 +116,11 @@ class Registry:
 
     def sessions(self) -> list[Session]:
         return [self._actors[name].view() for name in sorted(self._actors)]
+
+    def open_requests(self) -> Iterator[tuple[SessionName, Request]]:
+        for actor in self._actors.values():
+            for request in actor.core.requests:
+                yield actor.core.facts.name, request
 
     async def history(self, name: SessionName, before: TurnId | None, limit: int) -> tuple[Turn, ...]:
         """Finished turns, newest last. Raises `TurnNotFound` where there is no turn `before`."""

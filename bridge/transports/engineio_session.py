@@ -49,6 +49,10 @@ LINGER_S = 5.0
 MOST_PACKETS = 10_000
 """In one HTTP body: what a client gathered while an earlier one was under way."""
 
+MOST_POLLED = 16
+"""Packets in one answer to a poll: of a body with more, python-engineio's client reads none, and ends. The
+rest waits for the next poll, which comes at once."""
+
 BREATH = 64
 """Packets of one body that are handled before the others on the loop have their turn."""
 
@@ -332,7 +336,9 @@ class EngineSocket:
             finally:
                 self._poll = None
         if self._pending:
-            frames, self._pending = bytes(self._pending), bytearray()
+            end = wire.end_of(self._pending, MOST_POLLED)
+            frames = bytes(self._pending[:end])
+            del self._pending[:end]
             return [Packed(frames)]
         if not self.closing:
             return [Packed(wire.engine_frame(wire.NOOP))]  # a WebSocket is about to take over

@@ -1,7 +1,7 @@
 """The HTTP side: what answers at which path.
 
-`make_app` mounts the transports that exist; the others (long poll, REST, the console) get
-their paths here when they come. Unknown paths are 404.
+`make_app` mounts the transports that exist; the console gets its path here when it comes. Unknown paths
+are 404.
 """
 
 from __future__ import annotations
@@ -10,41 +10,78 @@ import asyncio
 from http import HTTPStatus
 
 import orjson
-from aiohttp import web
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
 
 from bridge.clock import Clock
 from bridge.config import HubConfig, ServerConfig
 from bridge.service import Service
+from bridge.transports import access, handshake, metrics
+from bridge.transports.phoenix_longpoll import PhoenixPolls
 from bridge.transports.phoenix_ws import PhoenixSockets
+from bridge.transports.rest import Rest
 from bridge.transports.socketio import SocketIoServer
 
 
 def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Clock) -> web.Application:
-    """The application, to be run by `make_runner`; its shutdown sends every client away with 1012."""
-    app = web.Application()
+    """The application, to be run by `make_runner`; its shutdown sends every client away: sockets with
+    1012, event streams at an end."""
+    app = web.Application(middlewares=[_asked_by_name(server)])
     sockets = PhoenixSockets(service, server, hub, clock)
+    polls = PhoenixPolls(service, server, hub, clock)
+    rest = Rest(service, server, hub, clock)
     socketio = SocketIoServer(service, server, hub, clock)
     socketio.attach(app)
 
     async def stop(_: web.Application) -> None:
+        polls.close()
         async with asyncio.TaskGroup() as group:
-            for transport in (sockets, socketio):
+            for transport in (sockets, socketio, rest):
                 group.create_task(transport.close())
 
     async def health(request: web.Request) -> web.Response:
         return _health(service, live="live" in request.query or request.path.endswith("/live"))
 
+    app.cleanup_ctx.append(polls.living)
     app.on_shutdown.append(stop)
+    app.on_response_prepare.append(access.upgraded)
     for path in ("/socket/websocket", "/socket/websocket/"):
         app.router.add_route("*", path, sockets.handle)
+    app.router.add_get("/metrics", metrics.handler(service))
+    for path in ("/socket/longpoll", "/socket/longpoll/"):
+        app.router.add_route("*", path, polls.handle)
+    rest.mount(app)
     app.router.add_get("/healthz", health)
     app.router.add_get("/healthz/live", health)
     return app
 
 
 def make_runner(app: web.Application, server: ServerConfig) -> web.AppRunner:
-    """No access log: its lines would carry the token of the query."""
-    return web.AppRunner(app, access_log=None, shutdown_timeout=server.shutdown_s, handle_signals=False)
+    """With an access log of our own: aiohttp's lines would carry the token of the query. Compressed bodies
+    are left as they are, and so refused: a small one may become a very large one."""
+    return web.AppRunner(
+        app,
+        logger=access.server_logger,
+        access_log=access.logger,
+        access_log_class=access.AccessLog,
+        shutdown_timeout=server.shutdown_s,
+        handle_signals=False,
+        auto_decompress=False,
+    )
+
+
+def _asked_by_name(server: ServerConfig) -> Middleware:
+    """Refuses what asks for another host, before any handler sees it (see `handshake.host_allowed`)."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        host = request.headers.get(hdrs.HOST)
+        if handshake.host_allowed(host, server.hosts, handshake.own_address(request, server)):
+            return await handler(request)
+        said = "This bridge does not answer to that name; server.hosts lists those it does.\n"
+        return web.Response(status=HTTPStatus.MISDIRECTED_REQUEST, text=said)
+
+    return check
 
 
 def _health(service: Service, *, live: bool) -> web.Response:

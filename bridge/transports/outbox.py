@@ -14,6 +14,9 @@ from typing import Protocol
 PULL_BYTES = 64 * 1024
 """Taken from the hub before each look at the socket: what asyncio buffers before it says "full"."""
 
+HELD_SHARE = 8
+"""A client that leaves this part of its outbox's bound unread, in replies alone, is read no further."""
+
 
 class Source(Protocol):
     """A hub's subscription, as far as an outbox needs it."""
@@ -79,6 +82,8 @@ class Outbox:
         """Queue a reply: it leaves at the end of this tick, before any event published after this call."""
         if self._state is _State.CLOSED:
             return
+        if self._direct_bytes > self._limit and self._state is not _State.CONGESTED:
+            self.flush()  # it has not been offered yet: a long snapshot, and what follows it at once
         # One reply may be larger than the bound (a long history); that it waits behind so much is not.
         if self._direct_bytes > self._limit:
             self._overflow()

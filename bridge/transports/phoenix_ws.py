@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 
@@ -17,16 +16,16 @@ import structlog
 from aiohttp import WSMsgType, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
-from bridge.auth import Principal
 from bridge.clock import Clock
 from bridge.config import HubConfig, ServerConfig
-from bridge.errors import Unauthorized, WireError
+from bridge.errors import WireError
 from bridge.service import Service
 from bridge.transports import handshake
-from bridge.transports.outbox import Outbox, Source
+from bridge.transports.handshake import Admission
+from bridge.transports.outbox import HELD_SHARE, Outbox, Source
 from bridge.transports.phoenix_channels import Channels
 from bridge.transports.topics import Topics
-from bridge.wire.phoenix import BINARY, Codec, codec_for, ws_frame
+from bridge.wire.phoenix import BINARY, ws_frame
 
 log = structlog.get_logger(__name__)
 
@@ -40,21 +39,8 @@ LAGGING = 4008
 CLOSE_S = 2.0
 """How long a client may take to answer a close; a network round trip, generously."""
 
-HELD_SHARE = 8
-"""A client that leaves this part of its outbox's bound unread, in replies alone, is read no further."""
-
 LINGER_S = 5.0
 """How long a client that does not read may keep what was written before; then it is dropped."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Admission:
-    """What an upgrade request was found to be entitled to."""
-
-    who: Principal
-    codec: Codec
-    phoenix: bool
-    """It asked for the sub-protocol `phoenix`, and fails if that is not answered."""
 
 
 class PhoenixSockets:
@@ -74,53 +60,51 @@ class PhoenixSockets:
         What is refused is refused before the upgrade, in Phoenix's order; a client never sees a socket
         that opens and then closes for want of a token.
         """
-        admission = self._admit(request)
-        if isinstance(admission, web.Response):
-            return admission
+        admitted = self._admit(request)
+        if isinstance(admitted, web.Response):
+            return admitted
+        admission, phoenix = admitted
         # What the request was judged by is garbage from here on: a socket may live for weeks.
-        protocol = "phoenix" if admission.phoenix else None
-        return await self._serve(handshake.undisclosed(request, protocol), admission)
+        undisclosed = handshake.undisclosed(request, "phoenix" if phoenix else None)
+        return await self._serve(undisclosed, admission, phoenix)
 
-    def _admit(self, request: web.Request) -> web.Response | _Admission:
+    def _admit(self, request: web.Request) -> web.Response | tuple[Admission, bool]:
+        """The admission, and whether the sub-protocol `phoenix` was asked for: then it has to be answered."""
         if request.method != hdrs.METH_GET:
             return web.Response(status=HTTPStatus.BAD_REQUEST)
         try:
             params = handshake.query_params(request.raw_path.partition("?")[2])
         except handshake.Malformed:
             return web.Response(status=HTTPStatus.BAD_REQUEST)
-        origin = request.headers.get(hdrs.ORIGIN)
-        if not handshake.origin_allowed(
-            origin, self.server.origins, handshake.own_address(request, self.server)
-        ):
+        if not handshake.page_allowed(request, self.server):
             return web.Response(status=HTTPStatus.FORBIDDEN)
         protocols = handshake.read_subprotocols(request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, []))
-        vsn = params["vsn"] or "" if "vsn" in params else None  # a nested `vsn[]` is no version
-        codec = codec_for(vsn)
-        if protocols.refused or codec is None:
+        if protocols.refused:
             return web.Response(status=HTTPStatus.FORBIDDEN)
-        try:
-            who = self.service.authenticate(protocols.token or params.get("token"))
-        except Unauthorized:
+        token = protocols.token or params.get("token")
+        admission = handshake.admit(self.service, request, params, token)
+        if admission is None:
             return web.Response(status=HTTPStatus.FORBIDDEN)
         problem = _upgrade_problem(request)
         if problem:
-            return web.Response(status=HTTPStatus.BAD_REQUEST, text=problem)
+            # Quoted from headers, which need not be UTF-8.
+            return web.Response(status=HTTPStatus.BAD_REQUEST, text=problem.encode(errors="replace").decode())
         if self._emptied is not None:
             return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
-        return _Admission(who, codec, protocols.phoenix)
+        return admission, protocols.phoenix
 
-    async def _serve(self, request: web.Request, admission: _Admission) -> web.StreamResponse:
+    async def _serve(self, request: web.Request, admission: Admission, phoenix: bool) -> web.StreamResponse:
         ws = web.WebSocketResponse(
             compress=False,
             timeout=CLOSE_S,
             autoping=False,
             max_msg_size=self.server.max_frame_bytes,
-            protocols=("phoenix",) if admission.phoenix else (),
+            protocols=("phoenix",) if phoenix else (),
         )
         writer = await ws.prepare(request)
         socket = _Socket(self, request, ws, writer, admission)
         self._open[socket] = None
-        gone = self.service.connected(admission.who, partial(socket.stop, REVOKED))
+        gone = self.service.connected(admission.who, partial(socket.stop, REVOKED), "websocket")
         log.debug("= socket opened", who=admission.who.name, format=admission.codec.format)
         try:
             await socket.run()
@@ -177,7 +161,7 @@ class _Socket:
         request: web.Request,
         ws: web.WebSocketResponse,
         writer: AbstractStreamWriter,
-        admission: _Admission,
+        admission: Admission,
     ) -> None:
         transport = request.transport
         if transport is None:
@@ -336,6 +320,8 @@ def _upgrade_problem(request: web.Request) -> str | None:
         return f"'upgrade' header must contain 'websocket', got {_listed(upgrade)}"
     if hdrs.SEC_WEBSOCKET_KEY not in headers:
         return "'sec-websocket-key' header is absent"
+    if not headers[hdrs.SEC_WEBSOCKET_KEY].isascii():  # of what is no base64 aiohttp minds all but this
+        return "'sec-websocket-key' header is no base64"
     version = headers.getall(hdrs.SEC_WEBSOCKET_VERSION, [])
     if version != ["13"]:
         return f"'sec-websocket-version' header must equal '13', got {_listed(version)}"

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from bridge.wire import phoenix, socketio
+from bridge.wire import phoenix, phoenix_poll, socketio, sse
 
-ENCODERS = {**phoenix.ENCODERS, **socketio.ENCODERS}
+ENCODERS = {**phoenix.ENCODERS, **phoenix_poll.POLL_ENCODERS, **socketio.ENCODERS, **sse.ENCODERS}

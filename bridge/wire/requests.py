@@ -105,6 +105,11 @@ def route(topic: object) -> Route | None:
     return Route(kind, name) if kind is not None else None
 
 
+def model(kind: TopicKind, event: str) -> type[Command]:
+    """The command that an event is read as."""
+    return _EVENTS[kind][event]
+
+
 def check_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise InvalidName(name)
@@ -112,11 +117,11 @@ def check_name(name: str) -> str:
 
 
 def parse_join(payload: object) -> JoinSession:
-    return _validate(JoinSession, _object({} if payload is None else payload))
+    return validate(JoinSession, _object({} if payload is None else payload))
 
 
 def parse_terminal_join(payload: object) -> JoinTerminal:
-    return _validate(JoinTerminal, _object({} if payload is None else payload))
+    return validate(JoinTerminal, _object({} if payload is None else payload))
 
 
 def parse(kind: TopicKind, event: object, payload: object) -> Command:
@@ -133,7 +138,7 @@ def parse(kind: TopicKind, event: object, payload: object) -> Command:
     values = _object({} if payload is None else payload)
     if values.get("attachments"):
         raise InvalidPayload("attachments", "they are not supported by this bridge yet")
-    command = _validate(model, values)
+    command = validate(model, values)
     if isinstance(command, TypeText):
         return _typed(command.text.encode(), "text")
     if isinstance(command, SubmitPrompt):
@@ -173,7 +178,8 @@ def _without_nulls(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _validate(model: type[C], values: dict[str, Any]) -> C:
+def validate(model: type[C], values: dict[str, Any]) -> C:
+    """Raises `InvalidPayload` with the field."""
     try:
         return model.model_validate(values)
     except ValidationError as e:
@@ -200,6 +206,7 @@ _SENTENCES = {
     "string_type": "must be a string",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
     "bool_type": "must be true or false",
     "list_type": "must be a list",
     "dict_type": "must be an object",

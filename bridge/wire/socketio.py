@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from bridge.errors import WireError
@@ -74,8 +75,22 @@ def polled(frames: bytes) -> str:
     )
 
 
+def end_of(frames: bytes | bytearray, most: int) -> int:
+    """Where the first so many frames end."""
+    end = 0
+    for _, start, size in islice(_places(frames), most):
+        end = start + size
+    return end
+
+
 def _opened(frames: bytes) -> Iterator[tuple[int, bytes]]:
     """The inverse of `ws_frame`."""
+    for opcode, start, size in _places(frames):
+        yield opcode, frames[start : start + size]
+
+
+def _places(frames: bytes | bytearray) -> Iterator[tuple[int, int, int]]:
+    """Each frame's opcode, and where its content begins and how long it is."""
     start = 0
     while start < len(frames):
         opcode, size = frames[start] & 0x0F, frames[start + 1]
@@ -84,7 +99,7 @@ def _opened(frames: bytes) -> Iterator[tuple[int, bytes]]:
         if longer:
             size = int.from_bytes(frames[start : start + longer])
             start += longer
-        yield opcode, frames[start : start + size]
+        yield opcode, start, size
         start += size
 
 

@@ -197,6 +197,20 @@ def join_reply(snapshot: Snapshot, epoch: Epoch, seq: Seq, recovered: bool, now:
     }
 
 
+def session_now(snapshot: Snapshot, epoch: Epoch, seq: Seq, now: float) -> dict[str, Any]:
+    """A session for who does not stay: what a join says of it, without its finished turns."""
+    reply = join_reply(snapshot, epoch, seq, False, now)
+    return {key: value for key, value in reply.items() if key not in ("recovered", "turns")}
+
+
+def turn_finished(turn: Turn) -> dict[str, Any]:
+    """What was told when this turn finished."""
+    began, ended = turn.started_at or turn.queued_at, turn.finished_at or turn.queued_at
+    lasted = max(0, round((ended - began) * 1000))
+    cost = turn.cost_usd
+    return _turn_finished(TurnFinished(turn.id, turn.status, turn.text, turn.error, turn.usage, cost, lasted))
+
+
 def event_payload(event: Event, now: float) -> dict[str, Any]:
     """The event's own fields; `seq` and `at` are the topic's and are added by the wire format."""
     match event:
@@ -245,9 +259,10 @@ def event_payload(event: Event, now: float) -> dict[str, Any]:
             return {"joins": _metas(joins), "leaves": _metas(leaves)}
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)
 def presence_state(present: frozenset[Attendant]) -> orjson.Fragment:
-    """Everybody who has joined. After a restart thousands are told the same: made once for all of them."""
+    """Everybody who has joined. After a restart thousands are told the same: made once for all of them. Few
+    are kept: that of a room with thousands takes a megabyte, and one with few is made in no time."""
     return orjson.Fragment(orjson.dumps(_metas(present)))
 
 

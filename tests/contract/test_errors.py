@@ -36,6 +36,12 @@ def test_whether_a_retry_can_help_is_the_same_on_both_sides(error: type[BridgeEr
     assert SPEC[error.code]["retryable"] is error.retryable
 
 
+@pytest.mark.parametrize("error", ERRORS, ids=lambda e: e.code)
+def test_the_status_over_http_is_the_same_on_both_sides(error: type[BridgeError]) -> None:
+    """A client that looks at the status alone is told the same."""
+    assert SPEC[error.code]["http_status"] == error.http_status
+
+
 @pytest.mark.parametrize("code", SPEC)
 def test_each_code_has_a_sentence_and_a_status(code: str) -> None:
     """And nothing else."""

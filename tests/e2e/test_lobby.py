@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes.bridge import BridgeProcess, Sessions
+from tests.fakes.bridge import BridgeProcess, Sessions, sim
 from tests.fakes.phoenix_js import Clients, JsChannel, Refused
 
 pytestmark = pytest.mark.real
@@ -101,3 +101,25 @@ def test_the_supervision_tree_names_every_session(lobby: JsChannel, sessions: Se
     pid = sessions.bridge.cli_pid(name)
     assert f"session:{name}" in str(lobby.push("tree"))
     assert str(pid) in str(lobby.push("tree"))
+
+
+def test_a_client_that_polls_is_told_the_same_and_misses_nothing(
+    bridge: BridgeProcess, sessions: Sessions, clients: Clients
+) -> None:
+    """By long poll, cut in the middle of a turn; both see each other."""
+    watching = sessions.join(resume=True)
+    socket = clients.connect(bridge.url, bridge.token, transport="longpoll")
+    polling = socket.join(watching.topic, resume=True)
+    turn = polling.submit(sim(words=40, gap_ms=20))
+    polling.wait("delta", 3, turn=turn)
+    socket.cut()
+    socket.wait("open", 2)
+    assert polling.story(turn).text == watching.story(turn).text
+    transports = {
+        meta["transport"]
+        for h in watching.heard
+        if h.event == "presence_diff"
+        for entry in h.payload["joins"].values()
+        for meta in entry["metas"]
+    }
+    assert transports == {"websocket", "longpoll"}

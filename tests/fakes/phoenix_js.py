@@ -86,7 +86,7 @@ class PhoenixJs:
         self._reader.start()
 
     def socket(self, url: str, token: str, **options: Any) -> JsSocket:
-        """A socket that connects now. `via` is "params" or "authToken"."""
+        """A socket that connects now: `via` params or authToken, by the `transport` websocket or longpoll."""
         name = f"s{next(self._refs)}"
         socket = self._sockets[name] = JsSocket(self, name)
         self.say("connect", socket=name, url=url, token=token, **options).answered()

@@ -1,7 +1,8 @@
 """A `Service` in memory, with a real hub: what the transports are tested and measured against.
 
 Sessions answer by a script in the prompt: `words N` gives N deltas, `hold` keeps its reply until
-`release`, `crash` raises as a bug would. A join of `slow…` waits for the gate, one of `broken…` fails
+`release`, `open` begins a turn that `finish` ends, `crash` raises as a bug would. A key that was used before
+gives its first turn. A join of `slow…` waits for the gate, one of `broken…` fails
 as a bug would.
 """
 
@@ -26,6 +27,7 @@ from bridge.commands import (
 )
 from bridge.errors import BridgeError, SessionNotFound, TurnNotFound
 from bridge.events import (
+    Block,
     BlockFinished,
     DeltaAdded,
     Epoch,
@@ -44,9 +46,11 @@ from bridge.events import (
     Usage,
 )
 from bridge.hub import Hub, Subscriber, Subscription
+from bridge.limits import Limit
+from bridge.lobby import Lobby
 from bridge.presence import Presence
 from bridge.screens import Screens, Viewer
-from bridge.service import Joined, Service
+from bridge.service import Joined, Seen, Service
 from bridge.sessions.picture import Picture
 from bridge.supervision import Supervisor
 from tests.fakes.screens import FakePanes
@@ -113,18 +117,28 @@ class FakeService:
         self.calls: list[tuple[str, Command]] = []
         self.held: list[Callable[[object], None]] = []
         self.authenticated = 0
-        self.connections = Connections()
-        self.presence = Presence(hub, self.clock, asyncio.get_running_loop().call_later)
+        later = asyncio.get_running_loop().call_later
+        self.connections = Connections(self.clock, later)
+        self.lobby = Lobby(hub)
+        self.presence = Presence(hub, self.clock, later)
         self.panes = FakePanes()
         self.supervisor = Supervisor("screens")
         """To be run by who needs screens."""
         self.screens = Screens(self.panes.connect, self.supervisor, (220, 50))
-        self._authenticator = Authenticator(
-            [
-                (TOKEN, Principal("owner", ADMIN)),
-                (WATCH_TOKEN, Principal("guest", frozenset({"watch"}))),
-            ]
-        )
+        self._tokens = [
+            (TOKEN, Principal("owner", ADMIN)),
+            (WATCH_TOKEN, Principal("guest", frozenset({"watch"}))),
+        ]
+        self._authenticator = Authenticator(self._tokens, self.clock)
+
+    @property
+    def failures(self) -> Limit:
+        return self._authenticator.failures
+
+    def allow(self, token: str, who: Principal) -> None:
+        """One more token."""
+        self._tokens.append((token, who))
+        self._authenticator = Authenticator(self._tokens, self.clock)
 
     def as_service(self) -> Service:
         return cast(Service, self)
@@ -142,26 +156,27 @@ class FakeService:
 
     # --- what a transport calls -----------------------------------------------------------------
 
-    def authenticate(self, token: str | None) -> Principal:
+    def authenticate(self, token: str | None, peer: str = "") -> Principal:
         self.authenticated += 1
-        return self._authenticator.authenticate(token)
+        return self._authenticator.authenticate(token, peer)
 
-    def connected(self, who: Principal, end: Callable[[], None]) -> Callable[[], None]:
-        return self.connections.opened(who, end)
+    def connected(
+        self, who: Principal, end: Callable[[], None], transport: str = "other"
+    ) -> Callable[[], None]:
+        return self.connections.opened(who, end, transport)
 
     def join_lobby(self, who: Principal, subscriber: Subscriber) -> tuple[list[Session], Subscription]:
         who.require("watch")
-        subscription, _ = self.hub.topic("sessions", numbered=False).subscribe(subscriber)
-        return self.list_sessions(who), subscription
+        return self.list_sessions(who), self.lobby.subscribe(who, subscriber)
 
     def list_sessions(self, who: Principal) -> list[Session]:
-        return [s.view for s in self.sessions.values()]
+        return [s.view for s in self.sessions.values() if who.may_see(s.view.name)]
 
     async def start(self, who: Principal, command: StartSession) -> tuple[Session, bool]:
         who.require("control", command.name)
         existing = command.name in self.sessions
         session = self.add(command.name)
-        self.hub.topic("sessions", numbered=False).publish(self.clock.now(), SessionChanged(session.view))
+        self.lobby.publish(self.clock.now(), SessionChanged(session.view))
         return session.view, existing
 
     async def stop(self, who: Principal, command: NameSession) -> Session:
@@ -173,8 +188,7 @@ class FakeService:
         self.hub.drop(f"session:{command.name}")
         self.presence.drop(f"session:{command.name}")
         self.screens.drop(command.name)
-        deleted = SessionDeleted(SessionName(command.name))
-        self.hub.topic("sessions", numbered=False).publish(self.clock.now(), deleted)
+        self.lobby.publish(self.clock.now(), SessionDeleted(SessionName(command.name)))
 
     async def tree(self, who: Principal) -> dict[str, Any]:
         who.require("admin")
@@ -197,6 +211,23 @@ class FakeService:
         attendance = self.presence.enter(topic.name, who.name, transport, subscriber)
         return Joined(Snapshot(view, turns), topic.epoch, topic.seq, recovered, subscription, attendance)
 
+    async def look(self, who: Principal, name: str) -> Seen:
+        who.require("watch", name)
+        topic = self.hub.topic(f"session:{name}")
+        return Seen(Snapshot(self._get(name).view), topic.epoch, topic.seq)
+
+    def follow(self, who: Principal, name: str, subscriber: Subscriber) -> Subscription:
+        who.require("watch", name)
+        self._get(name)
+        return self.hub.topic(f"session:{name}").subscribe(subscriber)[0]
+
+    async def turn(self, who: Principal, name: str, turn: str) -> Turn:
+        who.require("watch", name)
+        found = next((t for t in self._get(name).turns if t.id == turn), None)
+        if found is None:
+            raise TurnNotFound(turn)
+        return found
+
     def call(self, who: Principal, name: str, command: Command, done: Callable[[object], None]) -> None:
         self.calls.append((name, command))
         try:
@@ -207,7 +238,11 @@ class FakeService:
             return
         match command:
             case SubmitPrompt(prompt=prompt):
-                self._submit(session, prompt or "", done)
+                known = next((t for t in session.turns if t.key is not None and t.key == command.id), None)
+                if known is not None:
+                    done({"turn": known.id, "status": known.status, "position": 0, "duplicate": True})
+                else:
+                    self._submit(session, prompt or "", command.id, done)
             case InterruptTurn():
                 done({"turn": None})
             case _:
@@ -243,7 +278,9 @@ class FakeService:
             raise SessionNotFound(name)
         return self.sessions[name]
 
-    def _submit(self, session: FakeSession, prompt: str, done: Callable[[object], None]) -> None:
+    def _submit(
+        self, session: FakeSession, prompt: str, key: str | None, done: Callable[[object], None]
+    ) -> None:
         if prompt == "crash":
             raise RuntimeError("a bug")
         if prompt == "hold":
@@ -252,6 +289,15 @@ class FakeService:
         turn = TurnId(f"turn-{len(session.turns) + 1}")
         done({"turn": turn, "status": "running", "position": 0})
         name = session.view.name
+        if prompt == "open":
+            self.publish(
+                name, TurnStarted(turn, prompt, "owner", "client"), DeltaAdded(turn, 0, "text", "so ")
+            )
+            now, so_far = self.clock.now(), (Block(0, "text", "so "),)
+            session.turns.append(
+                Turn(turn, prompt, "owner", "client", "running", now, key, "so", so_far, started_at=now)
+            )
+            return
         words = int(prompt.removeprefix("words ")) if prompt.startswith("words ") else 1
         texts = [f"w{i} " for i in range(words)]
         text = "".join(texts)
@@ -261,5 +307,13 @@ class FakeService:
         self.publish(name, TurnFinished(turn, "completed", text.rstrip(), None, Usage(1, words), 0.001, 5))
         now = self.clock.now()
         session.turns.append(
-            Turn(turn, prompt, "owner", "client", "completed", now, text=text.rstrip(), finished_at=now)
+            Turn(turn, prompt, "owner", "client", "completed", now, key, text.rstrip(), finished_at=now)
         )
+
+    def finish(self, name: str) -> None:
+        """End the turn that `open` began."""
+        session = self.sessions[name]
+        now, turn = self.clock.now(), session.turns[-1]
+        session.turns[-1] = replace(turn, status="completed", text="so far", finished_at=now)
+        self.publish(name, DeltaAdded(turn.id, 0, "text", "far"), BlockFinished(turn.id, 0, "text", "so far"))
+        self.publish(name, TurnFinished(turn.id, "completed", "so far", None, None, None, 0))

@@ -470,6 +470,27 @@ async def test_a_cli_that_somebody_stopped_by_ctrl_z_goes_on(rig: TuiRig) -> Non
         await works(rig)
 
 
+async def test_a_ctrl_z_between_a_prompt_and_its_enter_is_waited_out(
+    rig: TuiRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CLI says that it is suspended a moment before it is: what is typed then it reads when it wakes."""
+    put = Editor.put
+
+    async def put_and_suspended(self: Editor, *order: Any) -> Any:
+        box = await put(self, *order)
+        if box is not None and box.placed:
+            monkeypatch.undo()
+            while "is suspended" not in await rig.screen():  # a key right behind an editor is lost
+                await rig.press("C-z")
+                await asyncio.sleep(0.2)
+        return box
+
+    async with rig.bridge():
+        await rig.start()
+        monkeypatch.setattr(Editor, "put", put_and_suspended)
+        await works(rig)
+
+
 async def test_a_dialog_at_the_start_is_for_a_person_to_answer(rig: TuiRig) -> None:
     """The CLI is left alone with it, and the session says so; answered, it is ready."""
     rig.claude = rig.claude.model_copy(update={"start_timeout_s": 1.5})

@@ -9,7 +9,7 @@
 //      {socket, lifecycle: "open"|"close"|"error", code?, message?}
 
 import {createInterface} from "node:readline"
-import {Socket} from "phoenix"
+import {LongPoll, Socket} from "phoenix"
 import WebSocket from "ws"
 
 const REPLY_MS = 60_000 // longer than the tests' own patience, so that it is they who say what is missing
@@ -17,12 +17,12 @@ const sockets = new Map()
 const say = (line) => process.stdout.write(JSON.stringify(line) + "\n")
 
 class Client {
-  constructor(name, {url, token, via = "params", vsn = "2.0.0", headers = {}}) {
+  constructor(name, {url, token, via = "params", vsn = "2.0.0", headers = {}, transport = "websocket"}) {
     this.name = name
     this.channels = new Map()
     const options = {
       vsn,
-      transport: transportWith(headers),
+      transport: transport === "longpoll" ? LongPoll : transportWith(headers),
       timeout: REPLY_MS,
       reconnectAfterMs: (tries) => Math.min(50 * tries, 500),
       rejoinAfterMs: (tries) => Math.min(50 * tries, 500),
@@ -113,7 +113,9 @@ const operations = {
   },
   // A network that goes away: the TCP connection ends without a close frame, and phoenix.js comes back.
   cut(id, {socket}) {
-    sockets.get(socket).socket.conn.terminate()
+    const {conn} = sockets.get(socket).socket
+    if (conn instanceof LongPoll) conn.closeAndRetry("cut", 1006, "", false) // ends its requests as well
+    else conn.terminate()
     say({id, result: {}})
   },
   disconnect(id, {socket}) {

@@ -162,6 +162,44 @@ def test_a_secret_that_does_not_fit_is_not_repeated(environ: dict[str, str], tmp
     assert "12345" not in str(error)
 
 
+HOOK = "[[webhooks]]\nurl = 'https://a.example/hook'\n"
+
+
+def test_webhooks_are_tables_of_a_list(environ: dict[str, str], tmp_path: Path) -> None:
+    """In the file `[[webhooks]]`, in a variable a JSON list."""
+    file = toml(tmp_path, f"{HOOK}secret = 'hush'\n{HOOK}secret_file = '/s'\nevents = ['turn_finished']\n")
+    first, second = load({}, file, environ).webhooks
+    assert (first.secret, len(first.events), first.sessions) == ("hush", 3, ["*"])
+    assert (second.secret_file, second.events) == (Path("/s"), ["turn_finished"])
+    given = '[{"url": "http://127.0.0.1/x", "secret": "hush"}]'
+    assert load({}, file, environ | {"CLAUDE_BRIDGE_WEBHOOKS": given}).webhooks[0].url == "http://127.0.0.1/x"
+    assert "hush" not in repr(first)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("url = 'https://a.example'\nsecret = 'hush'\nevnts = []", "Did you mean webhooks.0.events?"),
+        ("url = 'https://a.example'\nsecret_ = 'hush'", "webhooks.0.secret"),
+        ("url = 'https://a.example'", "one of secret and secret_file"),
+        ("url = 'https://a.example'\nsecret = 'hush'\nsecret_file = '/x'", "one of secret and secret_file"),
+        ("url = 'a.example'\nsecret = 'hush'", "webhooks.0.url"),
+        ("url = 'https://a.example'\nsecret = 'hush'\nevents = ['delta']", "webhooks.0.events.0"),
+        ("url = 'https://a.example'\nsecret = 12345678", "webhooks.0.secret"),
+    ],
+)
+def test_a_webhook_that_does_not_fit_is_refused_without_its_secret(
+    environ: dict[str, str], tmp_path: Path, text: str, said: str
+) -> None:
+    """The place is named, and what is wanted there."""
+    file = toml(tmp_path, f"[[webhooks]]\n{text}\n")
+    error = str(refusal({}, file, environ))
+    assert str(file) in error
+    assert said in error
+    assert "hush" not in error
+    assert "12345678" not in error
+
+
 def test_a_scalar_where_a_table_belongs_is_refused(environ: dict[str, str], tmp_path: Path) -> None:
     """`server = 1` is told to be a table."""
     assert "must be a table" in refusal({}, toml(tmp_path, "server = 1\n"), environ).problem

@@ -124,15 +124,26 @@ def test_the_end_of_a_topic_comes_after_its_last_events(outbox: Outbox, wire: Wi
     assert b"".join(wire.written) == b"a1a2<closed>rb1<closed>"
 
 
+def test_what_follows_a_long_reply_at_once_closes_nobody(outbox: Outbox, wire: Wire) -> None:
+    """The socket is offered the long one first: a snapshot may be larger than what may wait."""
+    outbox.send(b"x" * 500)
+    outbox.send(b"state")
+    outbox.flush()
+    assert (wire.overflows, wire.written) == (0, [b"x" * 500, b"state"])
+
+
 def test_replies_beyond_the_bound_close_the_client_once(outbox: Outbox, wire: Wire) -> None:
-    """One that is larger than the bound by itself is still sent."""
+    """While the socket is full; one that is larger than the bound by itself is still kept."""
+    wire.room = False
+    outbox.send(b"first")
+    outbox.flush()
     outbox.send(b"x" * 500)
     assert wire.overflows == 0
     outbox.send(b"x")
     outbox.send(b"x")
     assert wire.overflows == 1
     outbox.flush()
-    assert wire.written == []
+    assert wire.written == [b"first"]
 
 
 def test_a_lagging_subscription_closes_the_client(outbox: Outbox, wire: Wire) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import aiohttp
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 
 from bridge.errors import BinaryNotSupported, WireError
 from bridge.wire.phoenix import V1, V2, Message
-from tests.fakes.phoenix import PhoenixClient, PhoenixServer
-from tests.wire.test_phoenix_join import A, ok
+from tests.fakes.phoenix import PhoenixServer, Speaker
+from tests.wire.test_phoenix_join import A, ok, word
 
 
 def client_push(join_ref: str, ref: str, topic: str, event: str, data: bytes = b"") -> bytes:
@@ -87,37 +88,47 @@ def test_whatever_the_bytes_a_message_comes_of_them_or_a_wire_error(frame: bytes
     assert client_push(*fields, message.payload) == frame
 
 
-async def test_D06_D07_a_binary_frame_may_carry_any_event(client: PhoenixClient) -> None:
+async def test_D06_D07_a_binary_frame_may_carry_any_event(client: Speaker) -> None:
     """The answers are text, because what they say is JSON."""
-    await client.ws.send_bytes(client_push("", "9", "phoenix", "heartbeat"))
+    await client.send_bytes(client_push("", "9", "phoenix", "heartbeat"))
     assert await client.hear() == [None, "9", "phoenix", "phx_reply", {"status": "ok", "response": {}}]
     await client.join(A)
-    await client.ws.send_bytes(client_push("1", "2", A, "phx_leave"))
+    await client.send_bytes(client_push("1", "2", A, "phx_leave"))
     assert await client.hear() == ok("1", "2", A, {})
     assert await client.hear() == ["1", "1", A, "phx_close", {}]
 
 
-@pytest.mark.parametrize("event", ["submit", "phx_join"])
-async def test_bytes_where_an_object_is_wanted_are_an_invalid_payload(
-    client: PhoenixClient, event: str
+async def test_D03_D04_what_answers_bytes_and_what_all_are_told_is_text(
+    server: PhoenixServer, client: Speaker
 ) -> None:
+    """Binary replies and broadcasts are never made, because none of them has bytes to say."""
+    await client.join(A)
+    await client.say_bytes("1", "2", A, "interrupt", b"")
+    assert json.loads(await client.hear_text())[:4] == ["1", "2", A, "phx_reply"]
+    server.service.publish("a", word("x"))
+    assert json.loads(await client.hear_text())[:4] == [None, None, A, "delta"]
+
+
+@pytest.mark.parametrize("event", ["submit", "phx_join"])
+async def test_bytes_where_an_object_is_wanted_are_an_invalid_payload(client: Speaker, event: str) -> None:
     """Not a frame that cannot be read: the socket stays."""
     await client.join(A)
-    await client.ws.send_bytes(client_push("1", "2", A, event, b"{}"))
+    await client.send_bytes(client_push("1", "2", A, event, b"{}"))
     reply = await client.hear()
     assert reply[:4] == ["1", "2", A, "phx_reply"]
     assert (reply[4]["status"], reply[4]["response"]["reason"]) == ("error", "invalid_payload")
 
 
-async def test_D05_an_empty_join_ref_is_a_stale_one(client: PhoenixClient) -> None:
+async def test_D05_an_empty_join_ref_is_a_stale_one(client: Speaker) -> None:
     """It is not the same as none, and such a message is dropped."""
     await client.join(A)
-    await client.ws.send_bytes(client_push("", "2", A, "submit", b"x"))
+    await client.send_bytes(client_push("", "2", A, "submit", b"x"))
     await client.silence()
 
 
+@pytest.mark.websocket("it closes with a code")
 @pytest.mark.parametrize("frame", [b"", b"\x01\x02", b"\x00\x05"])
-async def test_D09_a_malformed_binary_frame_closes_1011(client: PhoenixClient, frame: bytes) -> None:
+async def test_D09_a_malformed_binary_frame_closes_1011(client: Speaker, frame: bytes) -> None:
     """Like a text frame that is none."""
     await client.ws.send_bytes(frame)
     assert await client.closed() == 1011

@@ -8,12 +8,12 @@ import json
 import pytest
 
 from bridge.events import DeltaAdded, TurnId
-from tests.fakes.phoenix import PhoenixClient, PhoenixServer
+from tests.fakes.phoenix import PhoenixClient, PhoenixServer, Speaker
 from tests.wire.conftest import Serve
 from tests.wire.test_phoenix_join import A, B, ok, unmatched, word
 
 
-async def test_G01_a_leave_is_answered_and_then_closed(client: PhoenixClient) -> None:
+async def test_G01_a_leave_is_answered_and_then_closed(client: Speaker) -> None:
     """Slipstream has left only when phx_close comes."""
     await client.join(A, ref="1")
     assert await client.ask("1", "2", A, "phx_leave", {}) == ok("1", "2", A, {})
@@ -21,14 +21,14 @@ async def test_G01_a_leave_is_answered_and_then_closed(client: PhoenixClient) ->
     await client.silence()
 
 
-async def test_G02_a_close_has_the_joins_refs_and_an_empty_payload(client: PhoenixClient) -> None:
+async def test_G02_a_close_has_the_joins_refs_and_an_empty_payload(client: Speaker) -> None:
     """Another ref or payload makes an ordinary message of it."""
     await client.join(A, ref=7)
     await client.ask(7, 8, A, "phx_leave", {})
     assert await client.hear() == [7, 7, A, "phx_close", {}]
 
 
-async def test_G04_a_leave_of_what_is_not_joined_is_ok(client: PhoenixClient) -> None:
+async def test_G04_a_leave_of_what_is_not_joined_is_ok(client: Speaker) -> None:
     """Any topic, with the client's own join_ref, and no phx_close."""
     for topic in (A, "room:x", "phoenix", None):
         assert await client.ask("9", "2", topic, "phx_leave", {}) == ok("9", "2", topic, {})
@@ -36,7 +36,7 @@ async def test_G04_a_leave_of_what_is_not_joined_is_ok(client: PhoenixClient) ->
 
 
 async def test_G05_a_leave_of_an_earlier_join_is_ignored_and_one_without_join_ref_is_not(
-    client: PhoenixClient,
+    client: Speaker,
 ) -> None:
     """Silence for the stale one."""
     await client.join(A, ref="1")
@@ -45,7 +45,7 @@ async def test_G05_a_leave_of_an_earlier_join_is_ignored_and_one_without_join_re
     assert await client.ask(None, "3", A, "phx_leave", {}) == ok("1", "3", A, {})
 
 
-async def test_G06_what_is_sent_behind_a_leave_gets_no_normal_answer(client: PhoenixClient) -> None:
+async def test_G06_what_is_sent_behind_a_leave_gets_no_normal_answer(client: Speaker) -> None:
     """Here always `unmatched topic`."""
     await client.join(A, ref="1")
     await client.say("1", "2", A, "phx_leave", {})
@@ -56,7 +56,7 @@ async def test_G06_what_is_sent_behind_a_leave_gets_no_normal_answer(client: Pho
 
 
 async def test_G07_a_channel_that_crashes_says_phx_error_and_the_socket_stays(
-    client: PhoenixClient,
+    client: Speaker,
 ) -> None:
     """With the join's refs; what waited is never answered."""
     await client.join(A, ref="1")
@@ -68,7 +68,7 @@ async def test_G07_a_channel_that_crashes_says_phx_error_and_the_socket_stays(
 
 
 async def test_G07_a_crash_while_something_waits_ends_the_channel_as_well(
-    server: PhoenixServer, client: PhoenixClient, monkeypatch: pytest.MonkeyPatch
+    server: PhoenixServer, client: Speaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also in what is done apart from the receive loop."""
 
@@ -81,7 +81,7 @@ async def test_G07_a_crash_while_something_waits_ends_the_channel_as_well(
     assert reply == ["1", "1", A, "phx_error", {"reason": "channel_crash"}]
 
 
-async def test_G08_refs_of_a_phx_error_are_those_of_the_current_join(client: PhoenixClient) -> None:
+async def test_G08_refs_of_a_phx_error_are_those_of_the_current_join(client: Speaker) -> None:
     """With others Slipstream dies, or never joins again."""
     await client.join(A, ref="1")
     await client.join(A, ref="2")
@@ -90,7 +90,7 @@ async def test_G08_refs_of_a_phx_error_are_those_of_the_current_join(client: Pho
     assert reply[:2] == ["2", "2"]
 
 
-async def test_G09_after_a_crash_the_client_joins_again(client: PhoenixClient) -> None:
+async def test_G09_after_a_crash_the_client_joins_again(client: Speaker) -> None:
     """Nothing special is needed."""
     await client.join(A, ref="1")
     await client.ask("1", "2", A, "submit", {"prompt": "crash"})
@@ -99,7 +99,7 @@ async def test_G09_after_a_crash_the_client_joins_again(client: PhoenixClient) -
 
 
 async def test_G10_a_deleted_session_closes_its_channels_without_an_error(
-    server: PhoenixServer, client: PhoenixClient
+    server: PhoenixServer, client: Speaker
 ) -> None:
     """phx_close to each, so that no client joins again; events published before come before it."""
     await client.join(A, ref="1")
@@ -117,33 +117,33 @@ async def test_G10_a_deleted_session_closes_its_channels_without_an_error(
     assert ["1", "1", A, "phx_close", {}] in heard
 
 
-async def test_G12_after_a_close_the_topic_is_unjoined(client: PhoenixClient) -> None:
+async def test_G12_after_a_close_the_topic_is_unjoined(client: Speaker) -> None:
     """The next event is unmatched."""
     await client.join(A, ref="1")
     await client.ask("1", "2", A, "submit", {"prompt": "crash"})
     assert await client.ask("1", "3", A, "interrupt", {}) == unmatched("3", A)
 
 
-async def test_H01_a_reply_carries_the_channels_join_ref(client: PhoenixClient) -> None:
+async def test_H01_a_reply_carries_the_channels_join_ref(client: Speaker) -> None:
     """Even where the client sent none."""
     await client.join(A, ref="1")
     assert await client.ask("1", "2", A, "interrupt", {}) == ok("1", "2", A, {"turn": None})
     assert await client.ask(None, "3", A, "interrupt", {}) == ok("1", "3", A, {"turn": None})
 
 
-async def test_H02_a_message_without_join_ref_is_accepted(client: PhoenixClient) -> None:
+async def test_H02_a_message_without_join_ref_is_accepted(client: Speaker) -> None:
     """As Phoenix does again since 1.8.12."""
     await client.join(A, ref="1")
     assert (await client.ask(None, "2", A, "interrupt", {}))[4]["status"] == "ok"
 
 
-async def test_H03_an_event_on_an_unjoined_topic_is_unmatched(client: PhoenixClient) -> None:
+async def test_H03_an_event_on_an_unjoined_topic_is_unmatched(client: Speaker) -> None:
     """join_ref null even though the client sent one."""
     for topic in (A, "room:x"):
         assert await client.ask("5", "2", topic, "submit", {}) == unmatched("2", topic)
 
 
-async def test_H04_a_message_of_an_earlier_join_is_ignored(client: PhoenixClient) -> None:
+async def test_H04_a_message_of_an_earlier_join_is_ignored(client: Speaker) -> None:
     """No reply of any kind; 1 is not "1"."""
     await client.join(A, ref="1")
     await client.say("0", "2", A, "interrupt", {})
@@ -151,7 +151,7 @@ async def test_H04_a_message_of_an_earlier_join_is_ignored(client: PhoenixClient
     await client.silence()
 
 
-async def test_H06_replies_are_ok_or_error_and_nothing_else(client: PhoenixClient) -> None:
+async def test_H06_replies_are_ok_or_error_and_nothing_else(client: Speaker) -> None:
     """Slipstream dies of any other status; an unknown event is an error reply."""
     await client.join(A, ref="1")
     reply = await client.ask("1", "2", A, "subimt", {})
@@ -161,15 +161,13 @@ async def test_H06_replies_are_ok_or_error_and_nothing_else(client: PhoenixClien
     assert "did you mean 'submit'" in reply[4]["response"]["message"]
 
 
-async def test_H07_a_request_without_ref_is_done_and_answered_with_null(client: PhoenixClient) -> None:
+async def test_H07_a_request_without_ref_is_done_and_answered_with_null(client: Speaker) -> None:
     """ref null."""
     await client.join(A, ref="1")
     assert await client.ask("1", None, A, "interrupt", {}) == ok("1", None, A, {"turn": None})
 
 
-async def test_H08_a_late_reply_has_the_refs_of_its_request(
-    server: PhoenixServer, client: PhoenixClient
-) -> None:
+async def test_H08_a_late_reply_has_the_refs_of_its_request(server: PhoenixServer, client: Speaker) -> None:
     """It may come after that of a later request."""
     await client.join(A, ref="1")
     await client.say("1", "2", A, "submit", {"prompt": "hold"})
@@ -179,7 +177,7 @@ async def test_H08_a_late_reply_has_the_refs_of_its_request(
 
 
 async def test_H09_a_busy_channel_keeps_its_order_and_delays_no_other(
-    server: PhoenixServer, client: PhoenixClient
+    server: PhoenixServer, client: Speaker
 ) -> None:
     """What is sent behind a waiting `history` waits with it; topics, heartbeats and events go on."""
     await client.join(A, ref="1")
@@ -198,7 +196,7 @@ async def test_H09_a_busy_channel_keeps_its_order_and_delays_no_other(
 
 
 async def test_H10_phoenixs_own_events_from_a_client_are_ordinary_unknown_ones(
-    client: PhoenixClient,
+    client: Speaker,
 ) -> None:
     """phx_close, phx_reply and phx_error close nothing."""
     await client.join(A, ref="1")
@@ -207,20 +205,15 @@ async def test_H10_phoenixs_own_events_from_a_client_are_ordinary_unknown_ones(
         assert reply[4]["response"]["reason"] == "invalid_payload"
 
 
-async def _delta_text(client: PhoenixClient) -> str:
-    text = await client.ws.receive_str()
-    return await _delta_text(client) if "presence_" in text else text
-
-
 async def test_L01_L02_an_event_carries_no_refs_and_is_the_same_bytes_for_all(
-    server: PhoenixServer, client: PhoenixClient
+    server: PhoenixServer, client: Speaker
 ) -> None:
     """phoenix.js drops a frame whose join_ref is not its own."""
     await client.join(A, ref="1")
     async with server.client() as other:
         await other.join(A, ref="22")
         server.service.publish("a", word("x"))
-        one, two = await _delta_text(client), await _delta_text(other)
+        one, two = await client.hear_text(), await other.hear_text()
     assert one == two
     assert json.loads(one)[:4] == [None, None, A, "delta"]
     assert json.loads(one)[4] == {
@@ -234,7 +227,7 @@ async def test_L01_L02_an_event_carries_no_refs_and_is_the_same_bytes_for_all(
 
 
 async def test_L02_a_v1_client_gets_the_v1_form_of_the_same_event(
-    server: PhoenixServer, client: PhoenixClient
+    server: PhoenixServer, client: Speaker
 ) -> None:
     """Encoded once per version."""
     await client.join(A, ref="1")
@@ -246,7 +239,7 @@ async def test_L02_a_v1_client_gets_the_v1_form_of_the_same_event(
     assert old_frame == {"topic": A, "event": "delta", "payload": new_frame[4], "ref": None}
 
 
-async def test_L06_the_reply_comes_before_the_events_of_its_command(client: PhoenixClient) -> None:
+async def test_L06_the_reply_comes_before_the_events_of_its_command(client: Speaker) -> None:
     """And these in order, each with the next number."""
     await client.join(A, ref="1")
     reply = await client.ask("1", "2", A, "submit", {"prompt": "words 3"})
@@ -258,7 +251,7 @@ async def test_L06_the_reply_comes_before_the_events_of_its_command(client: Phoe
 
 
 async def test_a_client_that_comes_back_gets_exactly_what_it_missed(
-    server: PhoenixServer, client: PhoenixClient
+    server: PhoenixServer, client: Speaker
 ) -> None:
     """With `after`: recovered, and the events from there, never merged."""
     first = await client.join(A, ref="1")
@@ -277,7 +270,7 @@ async def test_a_client_that_comes_back_gets_exactly_what_it_missed(
         assert reply["recovered"] is False
 
 
-async def test_lobby_events_start_stop_list_and_tree(client: PhoenixClient) -> None:
+async def test_lobby_events_start_stop_list_and_tree(client: Speaker) -> None:
     """The lobby's client events, and that its own events carry no numbers."""
     await client.join("sessions", ref="1")
     await client.say("1", "2", "sessions", "start", {"name": "c"})
@@ -299,7 +292,7 @@ async def test_lobby_events_start_stop_list_and_tree(client: PhoenixClient) -> N
     assert bad[4]["response"]["reason"] == "invalid_name"
 
 
-async def test_history_is_answered_with_turns(client: PhoenixClient) -> None:
+async def test_history_is_answered_with_turns(client: Speaker) -> None:
     """Newest last, and an unknown `before` is turn_not_found."""
     await client.join(A, ref="1")
     await client.ask("1", "2", A, "submit", {"prompt": "words 1"})
@@ -312,7 +305,7 @@ async def test_history_is_answered_with_turns(client: PhoenixClient) -> None:
 
 
 async def test_a_client_that_does_not_read_gets_merged_deltas_and_costs_the_others_nothing(
-    server: PhoenixServer, client: PhoenixClient
+    server: PhoenixServer, client: Speaker
 ) -> None:
     """What it is sent when it reads again has no gap, and its text is whole."""
     await client.join(A, ref="1")

@@ -120,6 +120,48 @@ async def test_A04_a_malformed_upgrade_is_400_with_the_reason_but_403_wins(
     assert (answer.status, answer.rest) == (403, b"")
 
 
+@pytest.mark.parametrize(
+    ("header", "problem"),
+    [
+        ("Connection: up\x86grade", "'connection' header must contain 'upgrade', got [\"up?grade\"]"),
+        ("Sec-WebSocket-Key: d\xd0\x94hlIHNhbXBsZSBub25jZQ==", "'sec-websocket-key' header is no base64"),
+    ],
+)
+async def test_a_malformed_upgrade_that_is_not_ascii_is_400_as_well(
+    server: PhoenixServer, header: str, problem: str
+) -> None:
+    """The reason quotes the header, as far as it can be."""
+    answer = await upgrade(server, f"/socket/websocket?{QUERY}", header, drop=(header.partition(":")[0],))
+    assert (answer.status, answer.rest.decode()) == (400, problem)
+
+
+@pytest.mark.parametrize(
+    ("path", "protocols"),
+    [
+        (f"/socket/websocket?{QUERY}", ("phoenix",)),
+        (f"/socket/websocket?{QUERY}", ("phoenix", BEARER)),
+        ("/socket.io/?EIO=4&transport=websocket", ("any",)),
+    ],
+)
+async def test_other_headers_of_an_upgrade_may_be_in_any_encoding(
+    server: PhoenixServer, path: str, protocols: tuple[str, ...]
+) -> None:
+    """A proxy adds a name in Latin-1, and the client is let in all the same."""
+    headers = ["X-Name: Zo\xeb", *(f"Sec-WebSocket-Protocol: {protocol}" for protocol in protocols)]
+    assert (await upgrade(server, path, *headers)).status == 101
+
+
+async def test_what_is_no_http_leaves_no_line_and_no_token(
+    server: PhoenixServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """aiohttp would log an error that quotes the request."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(f"GET /socket/websocket?{QUERY} HTTPS\r\n\r\n".encode())
+    assert (await asyncio.wait_for(reader.read(), PATIENCE_S)).startswith(b"HTTP/1.0 400 ")
+    writer.close()
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("method", ["POST", "HEAD", "OPTIONS", "PUT", "DELETE"])
 async def test_A05_any_other_method_is_400_and_empty(server: PhoenixServer, method: str) -> None:
     """Nobody is asked for a token then."""
@@ -135,6 +177,19 @@ async def test_A06_a_wrong_or_missing_token_is_403_before_any_upgrade(
     """Empty body."""
     answer = await upgrade(server, f"/socket/websocket?{query}")
     assert (answer.status, answer.rest) == (403, b"")
+
+
+@pytest.mark.parametrize("path", ["websocket", "longpoll"])
+async def test_A08_a_bug_while_it_is_asked_who_connects_is_a_500(
+    server: PhoenixServer, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """And no socket, nor a session."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(server.service, "authenticate", broken)
+    assert (await upgrade(server, f"/socket/{path}?{QUERY}")).status == 500
 
 
 async def test_A09_origin_and_version_are_refused_before_the_token_is_looked_at(
@@ -285,7 +340,7 @@ async def test_Q02_the_head_of_the_upgrade_comes_in_one_write(server: PhoenixSer
         await loop.sock_sendall(
             raw,
             (
-                f"GET /socket/websocket?{QUERY} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+                f"GET /socket/websocket?{QUERY} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
                 "Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
                 "Sec-WebSocket-Version: 13\r\n\r\n"
             ).encode(),

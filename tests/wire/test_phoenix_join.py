@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from bridge.events import DeltaAdded, TurnId
-from tests.fakes.phoenix import PhoenixClient, PhoenixServer
+from tests.fakes.phoenix import PhoenixServer, Speaker
 from tests.wire.conftest import Serve
 
 A, B = "session:a", "session:b"
@@ -28,7 +28,7 @@ def word(text: str) -> DeltaAdded:
     return DeltaAdded(TurnId("t"), 0, "text", text)
 
 
-async def test_E01_a_join_is_answered_with_its_own_refs(client: PhoenixClient) -> None:
+async def test_E01_a_join_is_answered_with_its_own_refs(client: Speaker) -> None:
     """Slipstream knows a join's reply by `ref == join_ref` alone."""
     reply = await client.ask("3", "3", A, "phx_join", {})
     assert reply[:4] == ["3", "3", A, "phx_reply"]
@@ -37,7 +37,7 @@ async def test_E01_a_join_is_answered_with_its_own_refs(client: PhoenixClient) -
     await client.silence()
 
 
-async def test_E01_the_lobby_lists_the_sessions(client: PhoenixClient) -> None:
+async def test_E01_the_lobby_lists_the_sessions(client: Speaker) -> None:
     """Its reply names node, version and sessions."""
     reply = await client.join("sessions")
     assert reply["node"] == "test"
@@ -45,7 +45,7 @@ async def test_E01_the_lobby_lists_the_sessions(client: PhoenixClient) -> None:
     assert [s["name"] for s in reply["sessions"]] == ["a", "b"]
 
 
-async def test_E02_a_refused_join_is_an_error_reply_and_nothing_else(client: PhoenixClient) -> None:
+async def test_E02_a_refused_join_is_an_error_reply_and_nothing_else(client: Speaker) -> None:
     """No phx_close and no phx_error follows; the client tries again by itself."""
     reply = await client.ask("1", "1", "session:nobody", "phx_join", {})
     assert reply[:4] == ["1", "1", "session:nobody", "phx_reply"]
@@ -55,7 +55,7 @@ async def test_E02_a_refused_join_is_an_error_reply_and_nothing_else(client: Pho
     assert await client.ask("1", "2", "session:nobody", "x", {}) == unmatched("2", "session:nobody")
 
 
-async def test_E02_a_bad_name_is_refused_as_invalid_name(client: PhoenixClient) -> None:
+async def test_E02_a_bad_name_is_refused_as_invalid_name(client: Speaker) -> None:
     """A topic that is routed but cannot name a session says so."""
     for topic in ("session:", "session:-x", "session:a b", "session:" + "x" * 65):
         reply = await client.ask("1", "1", topic, "phx_join", {"start": {}})
@@ -71,21 +71,21 @@ async def test_E02_a_token_without_the_scope_is_told_which(server: PhoenixServer
         assert reply[4]["response"]["scope"] == "prompt"
 
 
-async def test_E03_a_join_that_crashes_says_so_and_the_socket_stays(client: PhoenixClient) -> None:
+async def test_E03_a_join_that_crashes_says_so_and_the_socket_stays(client: Speaker) -> None:
     """A bug of ours is `join crashed`, with join_ref, and no phx_error."""
     refused = error("1", "1", "session:broken", {"reason": "join crashed"})
     assert await client.ask("1", "1", "session:broken", "phx_join", {}) == refused
     await client.silence()
 
 
-async def test_E04_a_topic_without_a_route_is_unmatched_without_join_ref(client: PhoenixClient) -> None:
+async def test_E04_a_topic_without_a_route_is_unmatched_without_join_ref(client: Speaker) -> None:
     """The first element is null here, even though the join named one."""
     for topic in ("room:a", "terminal", "pool:default", "session", "sessions:x", ""):
         assert await client.ask("1", "1", topic, "phx_join", {}) == unmatched("1", topic)
     await client.silence()
 
 
-async def test_E05_a_topic_that_is_no_string_is_unmatched_and_echoed(client: PhoenixClient) -> None:
+async def test_E05_a_topic_that_is_no_string_is_unmatched_and_echoed(client: Speaker) -> None:
     """Whatever JSON it is."""
     for topic in (None, 123, True, ["session:a"], {"a": 1}):
         assert await client.ask("1", "1", topic, "phx_join", {}) == unmatched("1", topic)
@@ -104,7 +104,7 @@ async def test_E06_a_topic_too_many_is_refused_with_join_ref(serve: Serve) -> No
 
 
 async def test_E07_a_join_without_join_ref_replies_with_its_ref_and_matches_none(
-    client: PhoenixClient,
+    client: Speaker,
 ) -> None:
     """The socket recorded null, so that messages which name the ref are an earlier join's."""
     reply = await client.ask(None, "6", A, "phx_join", {})
@@ -116,7 +116,7 @@ async def test_E07_a_join_without_join_ref_replies_with_its_ref_and_matches_none
     assert await client.hear() == [None, None, A, "phx_close", {}]
 
 
-async def test_E08_a_join_payload_that_is_no_object_is_refused(client: PhoenixClient) -> None:
+async def test_E08_a_join_payload_that_is_no_object_is_refused(client: Speaker) -> None:
     """Null counts as empty."""
     for payload in ([], "x", 1):
         reply = await client.ask("1", "1", A, "phx_join", payload)
@@ -126,7 +126,7 @@ async def test_E08_a_join_payload_that_is_no_object_is_refused(client: PhoenixCl
 
 
 async def test_E09_a_slow_join_holds_the_whole_socket_and_then_all_goes_on(
-    server: PhoenixServer, client: PhoenixClient
+    server: PhoenixServer, client: Speaker
 ) -> None:
     """Heartbeat and another topic wait behind it, in the order they came."""
     await client.join(A, ref="1")
@@ -142,7 +142,7 @@ async def test_E09_a_slow_join_holds_the_whole_socket_and_then_all_goes_on(
 
 
 async def test_E10_a_join_given_up_by_its_client_is_left_and_joined_again(
-    server: PhoenixServer, client: PhoenixClient
+    server: PhoenixServer, client: Speaker
 ) -> None:
     """There is no time limit here: the late reply comes, then the queued leave and the new join."""
     topic = "session:slow"
@@ -157,7 +157,7 @@ async def test_E10_a_join_given_up_by_its_client_is_left_and_joined_again(
 
 
 async def test_E11_the_join_reply_comes_first_and_no_event_is_lost_after_it(
-    server: PhoenixServer, client: PhoenixClient
+    server: PhoenixServer, client: Speaker
 ) -> None:
     """Events published all the while: what follows the reply begins right after its seq."""
     stop = asyncio.Event()
@@ -184,9 +184,7 @@ async def test_E11_the_join_reply_comes_first_and_no_event_is_lost_after_it(
         last = frame[4]["seq"]
 
 
-async def test_E13_a_new_join_has_nothing_of_an_earlier_one(
-    server: PhoenixServer, client: PhoenixClient
-) -> None:
+async def test_E13_a_new_join_has_nothing_of_an_earlier_one(server: PhoenixServer, client: Speaker) -> None:
     """After leave and join there is one subscription, so that an event comes once."""
     await client.join(A, ref="1")
     await client.ask("1", "2", A, "phx_leave", {})
@@ -199,7 +197,7 @@ async def test_E13_a_new_join_has_nothing_of_an_earlier_one(
 
 
 async def test_F01_a_second_join_answers_then_closes_the_first_then_goes_on(
-    server: PhoenixServer, client: PhoenixClient
+    server: PhoenixServer, client: Speaker
 ) -> None:
     """The exact order: reply of the new, phx_close of the old, events of the new."""
     server.service.publish("a", word("x"))
@@ -211,7 +209,7 @@ async def test_F01_a_second_join_answers_then_closes_the_first_then_goes_on(
     await client.silence()
 
 
-async def test_F02_the_close_of_the_old_channel_carries_the_old_refs(client: PhoenixClient) -> None:
+async def test_F02_the_close_of_the_old_channel_carries_the_old_refs(client: Speaker) -> None:
     """With null phoenix.js would close the new channel for good."""
     await client.join(A, ref="old")
     await client.join(A, ref="new")
@@ -219,7 +217,7 @@ async def test_F02_the_close_of_the_old_channel_carries_the_old_refs(client: Pho
 
 
 async def test_F03_what_the_old_channel_had_under_way_is_never_answered(
-    server: PhoenixServer, client: PhoenixClient
+    server: PhoenixServer, client: Speaker
 ) -> None:
     """Its late reply is dropped, and so is what waited behind."""
     await client.join(A, ref="1")
@@ -235,7 +233,7 @@ async def test_F03_what_the_old_channel_had_under_way_is_never_answered(
 
 
 async def test_F04_a_second_join_that_fails_leaves_the_topic_unjoined(
-    server: PhoenixServer, client: PhoenixClient
+    server: PhoenixServer, client: Speaker
 ) -> None:
     """The error first, then the close of the old one."""
     await client.join(A, ref="1")
@@ -246,7 +244,7 @@ async def test_F04_a_second_join_that_fails_leaves_the_topic_unjoined(
     assert await client.ask("1", "3", A, "x", {}) == unmatched("3", A)
 
 
-async def test_F05_leave_and_join_at_once_give_one_close_of_the_old_channel(client: PhoenixClient) -> None:
+async def test_F05_leave_and_join_at_once_give_one_close_of_the_old_channel(client: Speaker) -> None:
     """What phoenix.js does when it joins a topic twice; ours is the orderly of the two outcomes."""
     await client.join(A, ref="1")
     await client.say("1", "2", A, "phx_leave", {})
@@ -257,7 +255,7 @@ async def test_F05_leave_and_join_at_once_give_one_close_of_the_old_channel(clie
     await client.silence()
 
 
-async def test_F06_a_join_with_the_same_ref_closes_the_old_one_with_it(client: PhoenixClient) -> None:
+async def test_F06_a_join_with_the_same_ref_closes_the_old_one_with_it(client: Speaker) -> None:
     """Clients must use fresh refs; Phoenix does not check."""
     await client.join(A, ref="4")
     await client.join(A, ref="4")

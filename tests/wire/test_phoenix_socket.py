@@ -14,16 +14,19 @@ import pytest
 from bridge.errors import WireError
 from bridge.wire.json import dumps
 from bridge.wire.phoenix import V1, V2
-from tests.fakes.phoenix import PhoenixClient, PhoenixServer
+from tests.fakes.phoenix import PhoenixClient, PhoenixServer, Speaker
 from tests.fakes.service import TOKEN, WATCH_TOKEN
 from tests.wire.conftest import Serve
 from tests.wire.test_phoenix_join import A, B, ok
 
+CODES = pytest.mark.websocket("it closes with a code")
+
 HEARTBEAT = {"status": "ok", "response": {}}
 
 
+@CODES
 @pytest.mark.parametrize("frame", [{"topic": A, "event": "x", "payload": {}, "ref": "1"}, [1, 2, 3, 4]])
-async def test_B04_C01_a_frame_of_another_shape_closes_1011(client: PhoenixClient, frame: Any) -> None:
+async def test_B04_C01_a_frame_of_another_shape_closes_1011(client: Speaker, frame: Any) -> None:
     """A V1 object and a short array on a V2 socket."""
     await client.ws.send_str(json.dumps(frame))
     assert await client.closed() == 1011
@@ -36,14 +39,15 @@ async def test_B04_a_v2_array_on_a_v1_socket_closes_1011(server: PhoenixServer) 
         assert await client.closed() == 1011
 
 
-async def test_C01_more_than_five_elements_and_white_space_are_fine(client: PhoenixClient) -> None:
+@pytest.mark.websocket("a line that does not begin with the array is base64")
+async def test_C01_more_than_five_elements_and_white_space_are_fine(client: Speaker) -> None:
     """What is beyond is ignored."""
     await client.ws.send_str(' \n[null,"1","phoenix","heartbeat",{},"more",7]\t ')
     assert await client.hear() == [None, "1", "phoenix", "phx_reply", HEARTBEAT]
 
 
 async def test_C02_C03_C10_every_frame_has_five_elements_and_a_reply_both_keys(
-    server: PhoenixServer, client: PhoenixClient
+    server: PhoenixServer, client: Speaker
 ) -> None:
     """Absent values are null, an empty response is an object."""
     await client.say("1", "1", A, "phx_join", {})
@@ -61,7 +65,7 @@ async def test_C02_C03_C10_every_frame_has_five_elements_and_a_reply_both_keys(
 
 
 @pytest.mark.parametrize("ref", ["1", 1, 0, "", "é\u0000 \U0001f600", 2**53, True, [1, "a"], {"a": None}])
-async def test_C04_refs_are_echoed_as_they_came(client: PhoenixClient, ref: Any) -> None:
+async def test_C04_refs_are_echoed_as_they_came(client: Speaker, ref: Any) -> None:
     """Type included: phoenix.js compares with `===`."""
     reply = await client.ask(ref, ref, A, "phx_join", {})
     assert [type(reply[0]), type(reply[1])] == [type(ref), type(ref)]
@@ -110,10 +114,11 @@ async def test_C07_a_v1_client_without_join_ref_gets_a_close_without_ref(server:
         assert (await client.hear())["ref"] is None
 
 
+@CODES
 @pytest.mark.parametrize(
     "text", ["[NaN]", "[1e400]", '["\\ud800"]', "[1] x", "", "nonsense", "[Infinity]", "[" * 5000]
 )
-async def test_C08_what_is_not_strict_json_closes_1011(client: PhoenixClient, text: str) -> None:
+async def test_C08_what_is_not_strict_json_closes_1011(client: Speaker, text: str) -> None:
     """Also what Python's own parser would take."""
     await client.ws.send_str(text)
     assert await client.closed() == 1011
@@ -130,14 +135,14 @@ def test_C09_nothing_is_ever_written_that_a_strict_parser_refuses() -> None:
     assert dumps("é/<").decode() == '"é/<"'
 
 
-async def test_I01_I02_a_heartbeat_is_answered_with_exactly_an_empty_object(client: PhoenixClient) -> None:
+async def test_I01_I02_a_heartbeat_is_answered_with_exactly_an_empty_object(client: Speaker) -> None:
     """join_ref null even if the client sent one; more in it and Slipstream disconnects."""
     assert await client.ask("5", "9", "phoenix", "heartbeat", {}) == ok(None, "9", "phoenix", {})
     await client.join(A, ref="1")
     assert await client.ask(None, "10", "phoenix", "heartbeat", {}) == ok(None, "10", "phoenix", {})
 
 
-async def test_I04_other_events_of_phoenix_are_unmatched(client: PhoenixClient) -> None:
+async def test_I04_other_events_of_phoenix_are_unmatched(client: Speaker) -> None:
     """A join of it as well; a leave is ok."""
     for event in ("phx_join", "other"):
         reply = await client.ask("1", "2", "phoenix", event, {})
@@ -184,7 +189,8 @@ async def test_I07_frames_and_pings_keep_a_client_alive(serve: Serve) -> None:
             await client.ws.ping()
 
 
-async def test_K01_all_channels_of_a_closed_socket_end(server: PhoenixServer, client: PhoenixClient) -> None:
+@CODES
+async def test_K01_all_channels_of_a_closed_socket_end(server: PhoenixServer, client: Speaker) -> None:
     """After a malformed frame nobody is left in the hub."""
     await client.join(A, ref="1")
     await client.join(B, ref="2")
@@ -193,7 +199,8 @@ async def test_K01_all_channels_of_a_closed_socket_end(server: PhoenixServer, cl
     await _until_empty(server)
 
 
-async def test_K01_what_was_asked_before_a_malformed_frame_is_answered(client: PhoenixClient) -> None:
+@CODES
+async def test_K01_K04_what_was_asked_before_a_malformed_frame_is_answered(client: Speaker) -> None:
     """The close comes after the replies."""
     await client.say(None, "1", "phoenix", "heartbeat", {})
     await client.ws.send_str("nonsense")
@@ -201,8 +208,9 @@ async def test_K01_what_was_asked_before_a_malformed_frame_is_answered(client: P
     assert await client.closed() == 1011
 
 
+@CODES
 async def test_K01_a_bug_in_the_receive_loop_closes_1011(
-    client: PhoenixClient, monkeypatch: pytest.MonkeyPatch
+    client: Speaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Never 1006 without a close frame."""
 
@@ -265,7 +273,7 @@ async def test_K07_broken_frames_close_1007_and_1002(server: PhoenixServer) -> N
             assert await client.closed() == code
 
 
-async def test_K08_a_thousand_pushes_at_once_get_a_thousand_replies(client: PhoenixClient) -> None:
+async def test_K08_a_thousand_pushes_at_once_get_a_thousand_replies(client: Speaker) -> None:
     """In order."""
     await client.join(A, ref="1")
     for ref in range(1000):

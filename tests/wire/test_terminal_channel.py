@@ -23,6 +23,8 @@ from tests.fakes.service import WATCH_TOKEN
 from tests.wire.conftest import Serve
 from tests.wire.test_phoenix_join import error, ok
 
+pytestmark = pytest.mark.websocket("bytes")
+
 T = "terminal:a"
 
 

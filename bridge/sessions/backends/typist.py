@@ -301,6 +301,8 @@ class Typist:
             box = await self._editor.look()
             if told():
                 continue
+            if box is None:
+                link.process.send(signal.SIGCONT)  # a person's Ctrl-Z came between the text and its Enter
             if box == "" and command:
                 # One that ends at once leaves nothing to be seen.
                 ended = TurnEnded("completed", None)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.auth import ADMIN, Authenticator, Principal
+from bridge.auth import ADMIN, Authenticator, Connections, Principal
 from bridge.clock import Clock, SystemClock
 from bridge.commands import (
     After,
@@ -27,7 +27,7 @@ from bridge.commands import (
     StartSession,
     SubmitPrompt,
 )
-from bridge.config import SessionConfig
+from bridge.config import AuthConfig, SessionConfig
 from bridge.errors import (
     BackendUnavailable,
     Forbidden,
@@ -35,17 +35,20 @@ from bridge.errors import (
     InvalidName,
     InvalidPayload,
     JournalError,
+    RateLimited,
     RequestClosed,
     SessionExists,
     SessionNotFound,
     TooManySessions,
+    TurnNotFound,
     Unauthorized,
 )
 from bridge.events import Epoch, Event, RequestId, SessionChanged, SessionDeleted, TurnId
-from bridge.hub import Hub, Subscription
-from bridge.presence import Presence
+from bridge.hub import Encoder, Hub, Subscription
+from bridge.lobby import Lobby
+from bridge.presence import GATHER_S, Presence
 from bridge.screens import Screens
-from bridge.service import LOBBY, Joined, Service
+from bridge.service import Joined, Service
 from bridge.sessions.backends.base import Liveness
 from bridge.sessions.journal import BUSY_S, Journal
 from bridge.sessions.registry import BackendKind, Registry
@@ -60,6 +63,7 @@ from bridge.signals import (
     UpstreamActive,
 )
 from bridge.supervision import RestartBudget, Supervisor
+from bridge.tokens import digest
 from bridge.wire.views import session_payload
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import JumpingClock
@@ -123,6 +127,9 @@ class House:
         self.busy_s = BUSY_S
         self.epoch = 0
         self.told: dict[tuple[str, int], Event] = {}
+        self.tokens = [("secret-token", ME)]
+        self.encoders: dict[str, Encoder] = {}
+        """Formats of the wire, where a transport stands before it."""
         self.watched = False
         """Somebody has a live screen open."""
         self.looks = 0
@@ -142,9 +149,9 @@ class House:
             return b"%d " % seq
 
         loop = asyncio.get_running_loop()
-        hub = Hub({"facts": note}, _limits(), loop.call_soon, Epoch(str(self.epoch)))
+        hub = Hub({"facts": note, **self.encoders}, _limits(), loop.call_soon, Epoch(str(self.epoch)))
         supervisor = Supervisor("sessions", budget=RestartBudget(50, 60), clock=clock)
-        lobby = hub.topic(LOBBY, numbered=False)
+        lobby = Lobby(hub)
 
         class Publisher:
             def __init__(self, name: str) -> None:
@@ -183,9 +190,12 @@ class House:
         service = Service(
             registry,
             hub,
-            Authenticator([("secret-token", ME)]),
+            lobby,
+            Authenticator(self.tokens, clock),
+            Connections(clock, loop.call_later),
             Screens(FakePanes().connect, supervisor, (220, 50)),
             Presence(hub, clock, loop.call_later),
+            clock,
             node="node",
             snapshot_bytes=4_000_000,
             tree=supervisor.tree,
@@ -304,6 +314,67 @@ async def test_what_was_published_is_in_the_journal_already(house: House) -> Non
         turn = await house.journal.turn("demo", finished.turn)  # type: ignore[arg-type]
         assert turn is not None
         assert (turn.status, turn.text, turn.blocks[0].block) == ("completed", "x", 0)
+
+
+async def test_a_turn_is_read_as_it_was_told_wherever_it_is(house: House) -> None:
+    """In the queue, open with its text so far, and finished; what never was is not found."""
+    house.prepare = lambda backend: setattr(backend, "answer_prompts", False)
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        first = (await call(service, "demo", SubmitPrompt(prompt="one", id="k")))["turn"]
+        second = (await call(service, "demo", SubmitPrompt(prompt="two")))["turn"]
+        backend = house.backends["demo"]
+        await asyncio.wait_for(backend.prompted.wait(), 10)
+        backend.say(PromptSeen(first), UpstreamActive(), TextArrived(0, "text", "so far"))
+        await viewer.until("delta")
+        running = await service.turn(ME, "demo", first)
+        assert (running.status, running.text, running.key) == ("running", "so far", "k")
+        assert (await service.turn(ME, "demo", second)).status == "queued"
+        now = await service.look(ME, "demo")
+        assert now.snapshot.open_turn == running
+        assert ([t.id for t in now.snapshot.queue], now.snapshot.turns) == ([second], ())
+        assert now.seq == viewer.subscriptions[0].topic.seq
+        backend.say(BlockSettled(0, "text", "so far, so good", message="m"), TurnEnded("completed", None))
+        await viewer.until("turn_finished")
+        finished = await service.turn(ME, "demo", first)
+        assert (finished.status, finished.text) == ("completed", "so far, so good")
+        with pytest.raises(TurnNotFound):
+            await service.turn(ME, "demo", "none")
+
+
+async def test_who_follows_is_told_from_then_on_and_is_not_shown(house: House) -> None:
+    """For who waits for something: nobody is there but who has joined."""
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        follower = Viewer(house.told)
+        follower.subscriptions.append(service.follow(ME, "demo", follower))
+        follower.flush()
+        await call(service, "demo", SubmitPrompt(prompt="x"))
+        await follower.until("turn_finished")
+        assert follower.seen[0].event == "turn_queued"
+        assert follower.seen == viewer.seen[-len(follower.seen) :]
+        await asyncio.sleep(2 * GATHER_S)  # who is there is told when this is over
+        joined, _ = await house.join(service, "demo")
+        assert len(joined.attendance.present) == 1
+
+
+async def test_reading_needs_the_scope_and_the_session(house: House) -> None:
+    """As a join does."""
+    asker = Principal("asker", frozenset({"prompt"}))
+    async with house.open() as service:
+        await house.join(service, "demo")
+        for ask in (
+            lambda: service.turn(asker, "demo", "t"),
+            lambda: service.look(asker, "demo"),
+        ):
+            with pytest.raises(Forbidden):
+                await ask()
+        with pytest.raises(Forbidden):
+            service.follow(asker, "demo", Viewer())
+        with pytest.raises(SessionNotFound):
+            service.follow(ME, "none", Viewer())
+        with pytest.raises(SessionNotFound):
+            await service.turn(ME, "none", "t")
 
 
 async def test_a_prompt_that_cannot_be_written_down_is_refused_and_the_session_goes_on(house: House) -> None:
@@ -815,6 +886,41 @@ async def test_scopes_are_checked_before_anything_happens(house: House) -> None:
         with pytest.raises(Forbidden) as refused:
             await call(service, "demo", ConfigureSession(permission_mode="bypassPermissions"), controller)
         assert refused.value.details == {"scope": "admin"}
+
+
+GIVEN = AuthConfig.model_validate(
+    {"tokens": [{"name": "ada", "hash": digest("a" * 32), "scopes": ["watch"]}], "joins_per_minute": 2}
+)
+
+
+async def test_a_token_that_is_taken_back_while_it_connects_is_ended(house: House) -> None:
+    """Between the check and the connection lies an await; whoever slips through would stay for ever."""
+    async with house.open() as service:
+        service.admit(GIVEN)
+        ada = service.authenticate("a" * 32)
+        ended: list[str] = []
+        service.connected(ada, lambda: ended.append("before"))
+        service.connected(ME, lambda: ended.append("other"))
+        assert service.admit(AuthConfig()) == 1
+        service.connected(ada, lambda: ended.append("after"))
+        assert ended == ["before", "after"]
+
+
+async def test_joins_are_limited_for_each_token_over_all_topics(house: House) -> None:
+    """The lobby's and a session's; another token has its own."""
+    async with house.open() as service:
+        await house.join(service, "demo")
+        service.admit(GIVEN)
+        ada = service.authenticate("a" * 32)
+        service.join_lobby(ada, Viewer())
+        await service.join(ada, "demo", JoinSession(), Viewer(), "test")
+        with pytest.raises(RateLimited):
+            await service.join(ada, "demo", JoinSession(), Viewer(), "test")
+        with pytest.raises(RateLimited):
+            service.join_lobby(ada, Viewer())
+        with pytest.raises(RateLimited):
+            await service.join_terminal(ada, "demo", lambda: None)
+        await house.join(service, "demo")
 
 
 async def test_a_token_for_some_sessions_sees_only_those(house: House) -> None:

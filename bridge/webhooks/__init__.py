@@ -1,0 +1,1 @@
+"""Webhooks: endpoints outside are told that a request waits, a turn finished or a session failed."""
