@@ -15,7 +15,6 @@ from typing import Any
 
 import orjson
 
-from bench.fan_peers import SOCKETIO_KINDS
 from bench.harness import Peer
 
 BURST = 200
@@ -23,6 +22,7 @@ PER_S = 50
 RUNS = 5
 CLIENTS = (1, 50, 200, 1000)
 KINDS = ("naive", "batched", "ours")
+SOCKETIO_KINDS = ("room", "socketio")
 SOCKETIO_CLIENTS = (50, 200, 1000)
 QUIET_S = 0.3
 """No new byte for so long means that everything has arrived; all of it is on loopback."""
@@ -113,11 +113,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
     counts = (1, 200) if quick else CLIENTS
     rows = bursts(KINDS, "ours", counts, quick) + delays(("naive", "ours"), counts, quick)
     counts = (200,) if quick else SOCKETIO_CLIENTS
-    return (
-        rows
-        + bursts(("room", "socketio"), "socketio", counts, quick)
-        + delays(("room", "socketio"), counts, quick)
-    )
+    return rows + bursts(SOCKETIO_KINDS, "socketio", counts, quick) + delays(SOCKETIO_KINDS, counts, quick)
 
 
 def bursts(kinds: Sequence[str], ours: str, counts: Sequence[int], quick: bool) -> list[dict[str, Any]]:

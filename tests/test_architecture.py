@@ -178,7 +178,7 @@ CATCH_ALL = frozenset(
         "supervision",
         "sessions.actor",
         "sessions.journal",  # its thread serves every session and must outlive any one operation
-        "transports.engineio",
+        "transports.engineio_session",
         "transports.phoenix_channels",  # a crash of one channel is told to its client, as Phoenix does
         "transports.phoenix_ws",
         "transports.phoenix_longpoll",

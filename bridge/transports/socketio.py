@@ -26,7 +26,8 @@ from bridge.clock import Clock
 from bridge.config import HubConfig, ServerConfig
 from bridge.errors import BridgeError, InvalidPayload, WireError
 from bridge.service import Service
-from bridge.transports.engineio import REVOKED, SILENT, EngineServer, EngineSocket
+from bridge.transports.engineio import SILENT, EngineServer
+from bridge.transports.engineio_session import REVOKED, EngineSocket
 from bridge.transports.outbox import Outbox, Source
 from bridge.transports.phoenix_channels import MAX_INBOX, Channels
 from bridge.transports.tasks import Tasks

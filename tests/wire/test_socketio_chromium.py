@@ -36,6 +36,7 @@ window.connect = (url, token, transports) => {
   socket.on("connect_error", (e) => client.life.push(e.data?.reason ?? "refused"))
   socket.on("connect", async () => (client.joined = await socket.emitWithAck("join", "session:a", {})))
   socket.on("message", (topic, event, payload) => {
+    if (event.startsWith("presence_")) return
     if (payload instanceof ArrayBuffer) payload = {bytes: [...new Uint8Array(payload)]}
     client.events.push([event, payload.text ?? payload.bytes ?? null])
   })

@@ -13,7 +13,7 @@ import pytest
 import socketio
 
 from bridge.events import DeltaAdded, Epoch, TurnId
-from bridge.transports import engineio
+from bridge.transports import engineio_session as engineio
 from tests.fakes.phoenix import PATIENCE_S, PhoenixServer
 from tests.fakes.scenario import JsClient
 from tests.fakes.service import TOKEN
@@ -118,7 +118,9 @@ async def test_it_comes_back_to_the_next_bridge(
     port = server.port
     await server.stop()
     if transports == "polling":
-        assert await client.said() == {"disconnected": "transport error", "code": 503}
+        said = await client.said()
+        assert said["disconnected"] == "transport error"
+        assert said["code"] in (503, 0), "0: it was between two polls, and then nobody answered"
     else:
         assert await client.said() == {"disconnected": "transport close", "code": 1012}
     server.epoch = Epoch("e2")

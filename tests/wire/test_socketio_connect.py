@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from bridge.events import DeltaAdded, TurnId
-from bridge.transports import engineio
+from bridge.transports import engineio_session as engineio
 from tests.fakes.phoenix import PATIENCE_S, PhoenixServer
 from tests.fakes.service import TOKEN
 from tests.fakes.socketio import (
