@@ -82,7 +82,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     ) -> Any:
         """A new session; what is different from python-engineio's is whose class it is of."""
         sid: str = self.generate_id()
-        socket = self.sockets[sid] = EngineSocket(self, sid)
+        peer = handshake.peer_of(environ["aiohttp.request"])
+        socket = self.sockets[sid] = EngineSocket(self, sid, peer)
         said = {
             "sid": sid,
             "upgrades": [] if transport == "websocket" else ["websocket"],

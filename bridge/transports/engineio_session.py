@@ -136,14 +136,17 @@ class EngineSocket:
         "connected",
         "entered",
         "partial",
+        "peer",
         "server",
         "sid",
         "upgraded",
     )
 
-    def __init__(self, server: Owner, sid: str) -> None:
+    def __init__(self, server: Owner, sid: str, peer: str) -> None:
         self.server = server
         self.sid = sid
+        self.peer = peer
+        """The address that it came from."""
         self.client: Client | None = None
         self.partial: Any = None
         """A packet whose bytes have not all come yet."""
