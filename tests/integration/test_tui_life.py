@@ -19,6 +19,7 @@ from bridge.sessions.backends import typist
 from bridge.sessions.backends.editor import Editor
 from bridge.sessions.backends.tui_link import TuiLink
 from bridge.sessions.backends.typist import Entered, Typist
+from bridge.sessions.claude import tui_launch
 from tests.fakes.simulator import RunningSimulator
 from tests.fakes.tui_rig import TuiRig, sim
 
@@ -488,6 +489,20 @@ async def test_a_ctrl_z_between_a_prompt_and_its_enter_is_waited_out(
     async with rig.bridge():
         await rig.start()
         monkeypatch.setattr(Editor, "put", put_and_suspended)
+        await works(rig)
+
+
+async def test_an_editor_that_is_slow_to_end_has_no_shell_run_the_prompt(
+    rig: TuiRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a busy machine: until it has ended, the Backspace that takes away a person's `!` would be lost."""
+    ends = 'mv "$here/taken" "$here/done"\n'
+    assert ends in tui_launch.SHIM
+    monkeypatch.setattr(tui_launch, "SHIM", tui_launch.SHIM.replace(ends, ends + "    sleep 0.2\n"))
+    async with rig.bridge():
+        await rig.start()
+        await rig.press("!")
+        await rig.until_shown("! for shell mode")
         await works(rig)
 
 

@@ -46,9 +46,16 @@ class Box:
 class Editor:
     """One process's. `press` sends keys, by tmux's names."""
 
-    def __init__(self, folder: Path, press: Callable[..., Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        press: Callable[..., Awaitable[None]],
+        listens: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
+        """`listens` waits until the TUI has its terminal back, and says whether it has."""
         self._folder = folder
         self._press = press
+        self._listens = listens
         self.alone = asyncio.Lock()
         """A key that is pressed while the editor opens is lost, or taken together with ours."""
 
@@ -74,6 +81,9 @@ class Editor:
                 return box
             if box.found == text:
                 return Box(text, placed=True)
+            # The editor's last word comes before its end: a Backspace would be the terminal's own until then.
+            if self._listens is not None and not await self._listens():
+                return None
             return await self._order(order, still, *(() if box.found else ("BSpace",)), KEY)
 
     async def take(self, text: str, still: Still | None = None) -> Box | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import termios
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ import structlog
 from bridge.errors import BackendError, PromptRejected, TmuxError
 from bridge.events import TurnId
 from bridge.sessions.backends.editor import Editor, Still
+from bridge.sessions.backends.tty import is_raw
 from bridge.sessions.backends.tui_link import TuiLink
 from bridge.sessions.claude.keyboard import as_acknowledged, as_command, as_typed
 from bridge.sessions.claude.tui import TuiReader
@@ -33,6 +35,9 @@ START_S = 30.0
 """A start takes 1 s, or 3 on a busy machine. After this it is tried all the same."""
 ENTER_AFTER_S = 0.1
 """Between the shim's end and Enter: at once, every second Enter was lost (claude-cli.md §5)."""
+LISTENS_S = 2.0
+"""It takes the TUI 2 ms from the editor's end; on a busy machine a hundred times as long."""
+LISTENS_LOOK_S = 0.004
 ACK_S = 1.0
 """The hook comes within 0.15 s, 0.4 s for 1 MB; then it is worth looking where the text is."""
 ENTER_TRIES = 5
@@ -120,7 +125,7 @@ class Typist:
         self._session = session
         self._link = link
         self._entered = entered
-        self._editor = Editor(folder, self._press)
+        self._editor = Editor(folder, self._press, self._listens)
         self._editor.take_over()
         self.held = False
         """A prompt waits for what stands or happens in the terminal."""
@@ -238,6 +243,20 @@ class Typist:
     async def _press(self, *keys: str) -> None:
         await self._tmux.send_keys(self._session, *keys)
 
+    async def _listens(self) -> bool:
+        """Wait until the TUI has the terminal to itself, which it lets go of for an editor: until then the
+        terminal makes a line feed of an Enter, and keeps a Backspace."""
+        end = _now() + LISTENS_S
+        while True:
+            try:
+                if is_raw((await self._tmux.panes(self._session))[-1].tty):
+                    return True
+            except (OSError, IndexError, termios.error):
+                return False
+            if _now() > end:
+                return False
+            await asyncio.sleep(LISTENS_LOOK_S)
+
     # --- a prompt's way in ------------------------------------------------------------------------------
 
     def _expect(self, turn: TurnId, text: str, *, command: bool) -> None:
@@ -251,6 +270,7 @@ class Typist:
 
     async def _enter(self, turn: TurnId, text: str, still: Still, *, command: bool) -> None:
         await self._entered.begin(turn, self._link.generation, text, command=command)
+        await self._listens()
         await asyncio.sleep(ENTER_AFTER_S)
         if not self._link.reader.open and self._link.blocked is None and not await still.press("Enter"):
             await self._give_way(turn, text)

@@ -175,3 +175,24 @@ async def test_what_an_earlier_bridge_laid_down_is_not_put_there(terminal: Termi
     await terminal.ctrl_g()
     assert (terminal.stands, terminal.persons.exists()) == ("", False)
     putting.cancel()
+
+
+async def test_nothing_is_pressed_before_the_terminal_listens(terminal: Terminal) -> None:
+    """Where it never does, nothing is put there; the look is over by then."""
+    listening = asyncio.Event()
+
+    async def listens() -> bool:
+        await listening.wait()
+        return True
+
+    async def never() -> bool:
+        return False
+
+    assert await Editor(terminal.folder, terminal.press, never).put("hello") is None
+    assert (terminal.keys, terminal.stands) == (["C-g"], "")
+    putting = asyncio.ensure_future(Editor(terminal.folder, terminal.press, listens).put("hello"))
+    await asyncio.sleep(0.2)
+    assert terminal.keys == ["C-g", "C-g"]
+    listening.set()
+    assert await putting == Box("", placed=True)
+    assert (terminal.keys[2:], terminal.stands) == (["BSpace", "C-g"], "hello")
