@@ -495,7 +495,7 @@ async def test_a_ctrl_z_between_a_prompt_and_its_enter_is_waited_out(
 async def test_an_editor_that_is_slow_to_end_has_no_shell_run_the_prompt(
     rig: TuiRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a busy machine: until it has ended, the Backspace that takes away a person's `!` would be lost."""
+    """As on a busy machine: until it has ended, the Backspace that takes a person's `!` away is lost."""
     ends = 'mv "$here/taken" "$here/done"\n'
     assert ends in tui_launch.SHIM
     monkeypatch.setattr(tui_launch, "SHIM", tui_launch.SHIM.replace(ends, ends + "    sleep 0.2\n"))
