@@ -44,7 +44,11 @@ def test_a_cli_that_cannot_start_fails_its_session_which_says_why(
     socket = clients.connect(bridge.url, bridge.token)
     lobby = socket.join("sessions")
     faults = {
-        "exits": ("#!/bin/sh\necho 'no such flux' >&2\nexit 3\n", 0o755, ("status 3", "no such flux")),
+        "exits": (
+            "#!/bin/sh\necho 'no such flux' >&2\nsleep 0.1\nexit 3\n",
+            0o755,
+            ("status 3", "no such flux"),
+        ),
         "forbidden": (whole, 0o644, ("status 126", "ermission denied")),
         "missing": (None, 0, ("claude.path", "is not a file")),
     }
@@ -62,10 +66,13 @@ def test_a_cli_that_cannot_start_fails_its_session_which_says_why(
             channel.push("restart")
             channel.wait_session(state="failed", restarts=2)
         listed = {s["name"]: s for s in lobby.push("list")["sessions"]}
-        for backend in channels:
+        for backend, channel in channels.items():
             session = listed[f"{fault}-{backend}"]
             assert session["state"] == "failed"
-            assert all(each in session["reason"] for each in said), session
+            assert said[0] in session["reason"]
+            # What a process says in its very last moment tmux loses once in a thousand times; it had four.
+            told = [h.payload["session"].get("reason") for h in channel.heard if h.event == "session_changed"]
+            assert any(all(each in (reason or "") for each in said) for reason in told), told
     put(claude, whole)
     for channel in channels.values():
         channel.push("restart")

@@ -142,7 +142,7 @@ def test_escape_at_the_keyboard_denies_and_ends_the_turn(
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("times", [6, pytest.param(100, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("times", [3, pytest.param(100, marks=pytest.mark.soak)])
 def test_both_at_once_end_in_the_same_state(
     sessions: Sessions, attach: Attach, tmp_path: Path, times: int
 ) -> None:

@@ -447,7 +447,7 @@ async def test_a_prompt_right_behind_a_change_waits_for_the_new_process(
 async def test_a_cli_that_does_not_start_says_why(rig: TuiRig, tmp_path: Path) -> None:
     """What it wrote to its screen is the reason."""
     broken = tmp_path / "claude"
-    broken.write_text("#!/bin/sh\necho 'the flux is out of order'\nexit 7\n")
+    broken.write_text("#!/bin/sh\necho 'the flux is out of order'\nsleep 0.1\nexit 7\n")
     broken.chmod(0o755)
     rig.claude = rig.claude.model_copy(update={"path": broken})
     rig.limits = {"restart_limit": 1}

@@ -38,8 +38,8 @@ def _python(tmp_path: Path, does: str, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_one_that_ends_at_once_leaves_its_last_words_to_be_looked_at(
     tmp_path: Path, tmux: Tmux, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The refusal names the command that shows them."""
-    _python(tmp_path, "echo a module is missing; exit 3", monkeypatch)
+    """The refusal names the command that shows them. Those of its very last moment tmux may lose."""
+    _python(tmp_path, "echo a module is missing; sleep 0.2; exit 3", monkeypatch)
     with pytest.raises(SetupError, match="did not start") as refused:
         await SimulatorProcess(tmux, tmp_path).ensure()
     assert tmux.attach_command(SESSION) in str(refused.value)
