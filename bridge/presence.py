@@ -98,7 +98,8 @@ class Attendance:
         self._room = room
         self._attendant = attendant
         self.present = present
-        """Who was told to be there already, to be said before the subscription's diffs."""
+        """Who was told to be there already, to be said before the subscription's diffs. Whoever says it takes
+        it away: it is as large as the room."""
         self.subscription = subscription
 
     def close(self) -> None:

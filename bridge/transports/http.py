@@ -7,6 +7,7 @@ are 404.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from http import HTTPStatus
 
 import orjson
@@ -73,15 +74,20 @@ def make_runner(app: web.Application, server: ServerConfig) -> web.AppRunner:
 def _asked_by_name(server: ServerConfig) -> Middleware:
     """Refuses what asks for another host, before any handler sees it (see `handshake.host_allowed`)."""
 
+    # No coroutine of its own: its frame would stay for as long as a socket does.
     @web.middleware
-    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+    def check(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
         host = request.headers.get(hdrs.HOST)
         if handshake.host_allowed(host, server.hosts, handshake.own_address(request, server)):
-            return await handler(request)
-        said = "This bridge does not answer to that name; server.hosts lists those it does.\n"
-        return web.Response(status=HTTPStatus.MISDIRECTED_REQUEST, text=said)
+            return handler(request)
+        return _misdirected()
 
     return check
+
+
+async def _misdirected() -> web.StreamResponse:
+    said = "This bridge does not answer to that name; server.hosts lists those it does.\n"
+    return web.Response(status=HTTPStatus.MISDIRECTED_REQUEST, text=said)
 
 
 def _health(service: Service, *, live: bool) -> web.Response:

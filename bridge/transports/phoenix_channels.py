@@ -29,6 +29,9 @@ log = structlog.get_logger(__name__)
 MAX_INBOX = 1000
 """Messages that wait behind a slow one in one channel; beyond this the socket is read no further."""
 
+SAID: topics.Reply = {}
+"""In place of a reply that has been told."""
+
 Work = Coroutine[Any, Any, None]
 Spawn = Callable[[Work], asyncio.Task[None]]
 
@@ -177,7 +180,7 @@ class Channels:
             self._send(self._codec.push(ref, None, channel.topic, "presence_state", joined.presence))
         for source in joined.sources:
             self._outbox.attach(source)
-        channel.joined.reply = {}  # said; it may be megabytes
+        joined.reply, joined.presence = SAID, None  # they may be megabytes
 
     def _forget(self, channel: Channel) -> None:
         """Unjoin: no event and no reply of this channel leaves any more."""

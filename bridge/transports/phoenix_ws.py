@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from functools import partial
 from http import HTTPStatus
 
 import structlog
@@ -104,7 +103,7 @@ class PhoenixSockets:
         writer = await ws.prepare(request)
         socket = _Socket(self, request, ws, writer, admission)
         self._open[socket] = None
-        gone = self.service.connected(admission.who, partial(socket.stop, REVOKED), "websocket")
+        gone = self.service.connected(admission.who, socket.revoked, "websocket")
         log.debug("= socket opened", who=admission.who.name, format=admission.codec.format)
         try:
             await socket.run()
@@ -225,6 +224,9 @@ class _Socket:
             self._code = code
             if self._waiting and self._receiver is not None:
                 self._receiver.cancel()
+
+    def revoked(self) -> None:
+        self.stop(REVOKED)
 
     def abort(self) -> None:
         self._transport.abort()

@@ -252,6 +252,7 @@ class Rest:
             stream.send(sse.unit("joined", reply, sse.cursor_text(at["epoch"], at["seq"])))
             stream.send(sse.unit("presence_state", joined.presence))
             joined.reply = reply = at = {}  # said; it may be megabytes
+            joined.presence = None
             stream.follow(joined.sources)
             await self._run(call, stream)
         finally:

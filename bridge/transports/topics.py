@@ -52,7 +52,8 @@ class Joined:
     reply: Reply
     sources: tuple[Closing, ...]
     presence: Any = None
-    """The payload of `presence_state`, on topics that have presence."""
+    """The payload of `presence_state`, on topics that have presence. As the reply, it is for whoever tells it
+    to take away: both are large."""
     leave: Callable[[], None] | None = None
 
     def close(self) -> None:
@@ -102,10 +103,12 @@ class Topics:
         joined = await service.join(who, name, requests.parse_join(payload), outbox, self._transport)
         now = self._clock.now()
         attendance = joined.attendance
+        # Kept by each of a thousand clients, everybody's lists of everybody would be most of their memory.
+        present, attendance.present = attendance.present, frozenset()
         return Joined(
             views.join_reply(joined.snapshot, joined.epoch, joined.seq, joined.recovered, now),
             (joined.subscription, attendance.subscription),
-            views.presence_state(attendance.present),
+            views.presence_state(present),
             attendance.close,
         )
 
