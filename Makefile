@@ -38,6 +38,9 @@ tests/js/node_modules/.installed: .venv/python $(wildcard tests/js/package-lock.
 		touch $@; \
 	fi
 
+.venv/browser: .venv/python scripts/setup-browser
+	@scripts/setup-browser && touch $@
+
 run: setup  ## serve on 127.0.0.1:4040; on the simulator where nobody is logged in
 	@scripts/run
 
@@ -47,13 +50,13 @@ check: setup  ## what an edit needs, in seconds: format, lint, types, fast tests
 	@$(BIN)/mypy
 	@$(BIN)/pytest tests/test_architecture.py tests/unit $(wildcard tests/wire tests/contract) -m "not real and not soak"
 
-test: setup  ## everything but the soak
+test: setup .venv/browser  ## everything but the soak
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/pytest tests -m "not soak" $(APART)
 
-soak: setup  ## what takes longer: long drills, big fuzz runs
+soak: setup .venv/browser  ## what takes longer: long drills, big fuzz runs
 	@$(BIN)/pytest tests -m soak --timeout 3600
 
 bench: setup  ## measure, and write bench/REPORT.md

@@ -36,7 +36,7 @@ class Chromium:
         assert node is not None, "these tests need Node"
         assert (DRIVER.parent / "node_modules").is_dir(), "run `make setup`: the npm packages are missing"
         if chromium is None:
-            pytest.skip("there is no Chromium on this machine: `make setup` installs it where it can")
+            pytest.skip("there is no Chromium on this machine: `make test` installs it where it can")
         self._folder = folder
         self._process = subprocess.Popen(
             [node, str(DRIVER), chromium, str(folder / "profile")],
