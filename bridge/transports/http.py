@@ -43,7 +43,7 @@ def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Cloc
     async def health(request: web.Request) -> web.Response:
         return _health(service, live="live" in request.query or request.path.endswith("/live"))
 
-    app.cleanup_ctx.append(polls.living)
+    app.cleanup_ctx.append(polls.tasks.context)
     app.on_shutdown.append(stop)
     app.on_response_prepare.append(access.upgraded)
     for path in ("/socket/websocket", "/socket/websocket/"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
 from http import HTTPStatus
 
 import structlog
@@ -22,6 +21,7 @@ from bridge.transports import access, handshake
 from bridge.transports.handshake import POLL_PREFIX, Admission
 from bridge.transports.outbox import HELD_SHARE, PULL_BYTES, Outbox, Source
 from bridge.transports.phoenix_channels import MAX_INBOX, Channels
+from bridge.transports.tasks import Tasks
 from bridge.transports.topics import Topics
 from bridge.wire import phoenix_poll
 
@@ -54,16 +54,9 @@ class PhoenixPolls:
         self.outbox_bytes = hub.outbox_bytes
         self.clock = clock
         self._sessions: dict[str, _Session] = {}
-        self._tasks = asyncio.TaskGroup()
-        self._running: set[asyncio.Task[None]] = set()
+        self.tasks = Tasks()
+        """To be kept for as long as the application stands."""
         self._stopping = False
-
-    async def living(self, _: web.Application) -> AsyncIterator[None]:
-        """The time in which there are sessions: a context of the application."""
-        async with self._tasks:
-            yield
-            for task in self._running:
-                task.cancel()  # a join that nobody waits for any more
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one request. Who it is is asked when a session begins; afterwards its token says so."""
@@ -112,9 +105,7 @@ class PhoenixPolls:
             return _said(REFUSED)
         name = POLL_PREFIX + secrets.token_urlsafe(24)
         session = self._sessions[name] = _Session(self, admission, name)
-        task = self._tasks.create_task(session.run())
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self.tasks.spawn(session.run())
         return _said(GONE, name)
 
 

@@ -425,7 +425,7 @@ async def test_a_session_that_ends_in_the_middle_of_a_join_leaves_nothing_behind
     server.service.gate.set()
     assert await asyncio.gather(sending, waiting) == [GONE, GONE]
     assert "new" not in server.service.sessions
-    await until(lambda: not server.polls._running)
+    await until(lambda: not server.polls.tasks._running)
     assert not server.hub.topic("session:slow").viewers
 
 
