@@ -83,6 +83,16 @@ AnyBlock = Block | ToolBlock
 
 
 @dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that came with a prompt, without its bytes: `size` of them, of which `digest` is the SHA-256."""
+
+    name: str
+    media_type: str
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     id: TurnId
     prompt: str
@@ -100,6 +110,7 @@ class Turn:
     finished_at: float | None = None
     reason: str | None = None
     """Why a queued turn waits, where it is for something else than its place."""
+    attachments: tuple[Attachment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -447,7 +447,7 @@ class SessionCore:
         return [
             *self._begin(turn, signal, at),
             *self._turn_to("sending"),
-            SendPrompt(turn.id, turn.prompt),
+            SendPrompt(turn.id, turn.prompt, turn.attachments),
         ]
 
     def _begin(self, turn: Turn, signal: str, at: float) -> list[Output]:
@@ -574,7 +574,10 @@ class SessionCore:
         out += self._to(Phase.BUSY, "ready", at)
         if not self.open.active and self._open_phase != "seen":
             # Sent again under the same identity: the CLI runs one id once (claude-cli.md §3).
-            out += [*self._turn_to("sending"), SendPrompt(self.open.id, self.open.prompt)]
+            out += [
+                *self._turn_to("sending"),
+                SendPrompt(self.open.id, self.open.prompt, self.open.attachments),
+            ]
         return out
 
     def _exited(self, s: ProcessExited, at: float) -> list[Output]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.events import AnyBlock, Event, RequestId, Turn, TurnId
+from bridge.events import AnyBlock, Attachment, Event, RequestId, Turn, TurnId
 from bridge.sessions.records import TurnPhase
 
 
@@ -46,6 +46,7 @@ class PlanRestart:
 class SendPrompt:
     turn: TurnId
     prompt: str
+    attachments: tuple[Attachment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

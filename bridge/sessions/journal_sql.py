@@ -46,7 +46,9 @@ Row = sqlite3.Row
 SESSION_ID = "(SELECT id FROM sessions WHERE name = :session)"
 # A field of these records and its column have one name; a new field needs a migration beside it.
 SESSION_COLUMNS = tuple(f.name for f in fields(SessionRecord))
-TURN_FIELDS = tuple(f.name for f in fields(Turn) if f.name not in ("id", "prompt", "blocks", "reason"))
+TURN_FIELDS = tuple(
+    f.name for f in fields(Turn) if f.name not in ("id", "prompt", "blocks", "reason", "attachments")
+)
 """`reason` is found out anew."""
 TURN_COLUMNS = ("number", "phase", "generation", *TURN_FIELDS)
 TURNS = "SELECT turns.*, prompts.prompt FROM turns LEFT JOIN prompts ON prompts.turn = turns.id"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from bridge.events import (
     AnyBlock,
+    Attachment,
     Block,
     BlockDiscarded,
     BlockFinished,
@@ -58,6 +59,10 @@ class OpenTurn:
     @property
     def prompt(self) -> str:
         return self._turn.prompt
+
+    @property
+    def attachments(self) -> tuple[Attachment, ...]:
+        return self._turn.attachments
 
     @property
     def text(self) -> str:

@@ -6,11 +6,12 @@ For tests of the session's task, which must not care what runs below it. Says wh
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from bridge.errors import BackendError
 from bridge.events import RequestId, TurnId
-from bridge.sessions.backends.base import Answer, Batch, Checkpoint, Launch, Liveness, Sink
+from bridge.sessions.backends.base import Answer, Batch, Checkpoint, File, Launch, Liveness, Sink
 from bridge.signals import (
     BlockSettled,
     ProcessExited,
@@ -69,7 +70,7 @@ class FakeBackend:
             self.say(*self.replay, ProcessReady())
         return self.liveness
 
-    async def send_prompt(self, turn: TurnId, prompt: str) -> None:
+    async def send_prompt(self, turn: TurnId, prompt: str, files: Sequence[File] = ()) -> None:
         if self.hold is not None:
             await self.hold.wait()
         self.told.append(("prompt", turn, prompt))

@@ -10,12 +10,12 @@ The measure of exactly-once is `Upstream`: what the model was asked.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bridge.errors import BackendError
 from bridge.events import RequestId, TurnId, Usage
-from bridge.sessions.backends.base import Answer, Batch, Checkpoint, Launch, Liveness, Sink
+from bridge.sessions.backends.base import Answer, Batch, Checkpoint, File, Launch, Liveness, Sink
 from bridge.signals import (
     AnswerMoot,
     AnswerNeeded,
@@ -419,7 +419,7 @@ class HeadlessBackendSim(SimulatedBackend):
         self.tell(mark=len(cli.out))
         return Liveness.GONE
 
-    async def send_prompt(self, turn: TurnId, prompt: str) -> None:
+    async def send_prompt(self, turn: TurnId, prompt: str, files: Sequence[File] = ()) -> None:
         await self.running()
         await self.alive("first half of a prompt")
         self.cli.half, broken = True, self.cli.half

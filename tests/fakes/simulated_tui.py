@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bridge.events import RequestId, TurnId
-from bridge.sessions.backends.base import Answer, Checkpoint, Launch, Liveness, Sink
+from bridge.sessions.backends.base import Answer, Checkpoint, File, Launch, Liveness, Sink
 from bridge.signals import (
     AnswerNeeded,
     BlockDropped,
@@ -158,7 +159,7 @@ class TuiBackendSim(SimulatedBackend):
             cli.ask(cli.run)
         return Liveness.ALIVE
 
-    async def send_prompt(self, turn: TurnId, prompt: str) -> None:
+    async def send_prompt(self, turn: TurnId, prompt: str, files: Sequence[File] = ()) -> None:
         await self.running()
         cli = self.cli
         if cli.entered is not None and cli.entered.turn == turn:

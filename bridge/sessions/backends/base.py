@@ -6,7 +6,7 @@ each a `generation`. What a backend sees, it says through the `Sink` it was buil
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
@@ -75,6 +75,15 @@ Recall = Callable[[Launch, int | None], Recalled]
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """What was attached to a prompt, as it is handed over with it."""
+
+    name: str
+    media_type: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A person's answer to a request. `suggestions` are the chosen ones, as the request offered them."""
 
@@ -109,7 +118,7 @@ class Backend(Protocol):
         """
         ...
 
-    async def send_prompt(self, turn: TurnId, prompt: str) -> None:
+    async def send_prompt(self, turn: TurnId, prompt: str, files: Sequence[File] = ()) -> None:
         """Hand over a prompt under the identity `turn`; the same identity twice runs once. Where it cannot
         be handed over now, `PromptHeld` follows, and `PromptsWelcome` once it can."""
         ...

@@ -19,7 +19,7 @@ import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ import structlog
 from bridge.config import ClaudeConfig
 from bridge.errors import BackendError, TmuxError
 from bridge.events import RequestId, SessionName, TurnId
-from bridge.sessions.backends.base import Answer, Batch, Checkpoint, Launch, Liveness, Sink
+from bridge.sessions.backends.base import Answer, Batch, Checkpoint, File, Launch, Liveness, Sink
 from bridge.sessions.backends.kept import beginning, config_folder, transcript_path
 from bridge.sessions.backends.leftovers import Leftovers, made_mark
 from bridge.sessions.backends.link import STATUS_AGAIN_S, STATUS_TRIES, Link, exit_reason
@@ -151,7 +151,7 @@ class HeadlessBackend:
         await self._read_out(launch.generation, folder, checkpoint)
         return Liveness.GONE
 
-    async def send_prompt(self, turn: TurnId, prompt: str) -> None:
+    async def send_prompt(self, turn: TurnId, prompt: str, files: Sequence[File] = ()) -> None:
         link = self._running()
         await replace_unfit(link, self._host.claude.stop_timeout_s / 3)
         # The first prompt may be one that a process before this one, or a bridge before this one, was sent.

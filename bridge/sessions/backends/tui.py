@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from bridge.config import ClaudeConfig
 from bridge.errors import BackendError, TmuxError
 from bridge.events import RequestId, SessionName, TurnId
 from bridge.sessions.backends import ask_hook
-from bridge.sessions.backends.base import Answer, Batch, Checkpoint, Launch, Liveness, Sink
+from bridge.sessions.backends.base import Answer, Batch, Checkpoint, File, Launch, Liveness, Sink
 from bridge.sessions.backends.hooks import HookServer
 from bridge.sessions.backends.kept import beginning, config_folder, transcript_path
 from bridge.sessions.backends.leftovers import Leftovers, made_mark
@@ -418,7 +418,7 @@ class TuiBackend:
 
     # --- what is done to a running process --------------------------------------------------------------
 
-    async def send_prompt(self, turn: TurnId, prompt: str) -> None:
+    async def send_prompt(self, turn: TurnId, prompt: str, files: Sequence[File] = ()) -> None:
         await replace_unfit(self._running(), self._host.claude.stop_timeout_s / 3)
         await self._keyboard().send(turn, prompt)
 
