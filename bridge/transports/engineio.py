@@ -65,12 +65,16 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
         if not self._allowed(request):
             return web.Response(status=HTTPStatus.FORBIDDEN)
-        if self._emptied is not None:
+        if self._emptied is not None and not self._still_polls(request):
             return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
         if "j" in request.query:  # JSONP: a script that any page can include
             return web.Response(status=HTTPStatus.BAD_REQUEST)
         response: web.StreamResponse = await super().handle_request(request)
         return response
+
+    def _still_polls(self, request: web.Request) -> bool:
+        """A session's last poll, which is answered with what waits for it and with its end."""
+        return request.method == hdrs.METH_GET and request.query.get("sid") in self.sockets
 
     def _allowed(self, request: web.Request) -> bool:
         origin = request.headers.get(hdrs.ORIGIN)
@@ -101,7 +105,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         try:
             return await socket.upgrade(request)
         finally:
-            socket.stop(session.IDLE, linger=False)
+            socket.stop(session.IDLE, linger_s=0)
 
     async def message(self, socket: EngineSocket, data: str | bytes) -> None:
         await self._message(socket, data)
@@ -120,7 +124,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         """
         self._emptied = asyncio.get_running_loop().create_future()
         for socket in list(self.sockets.values()):
-            socket.stop(session.RESTARTING, linger=False)
+            socket.stop(session.RESTARTING, linger_s=session.BETWEEN_S)
         if self.sockets:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._emptied, self._config.shutdown_s)

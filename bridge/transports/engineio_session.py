@@ -46,6 +46,9 @@ CLOSE_S = 2.0
 LINGER_S = 5.0
 """How long a client that does not read, or does not poll, may keep what was written before."""
 
+BETWEEN_S = 1.0
+"""The same where the bridge stops: a client that is between two polls asks again within its round trip."""
+
 MOST_PACKETS = 10_000
 """In one HTTP body: what a client gathered while an earlier one was under way."""
 
@@ -179,11 +182,12 @@ class EngineSocket:
 
     # --- ends -----------------------------------------------------------------------------------
 
-    def stop(self, code: int, *, linger: bool = True) -> None:
-        """Send the client away, to come back: after what was said so far."""
+    def stop(self, code: int, *, linger_s: float = LINGER_S) -> None:
+        """Send the client away, to come back: after what was said so far. Who is between two polls is told
+        by the next one, for which `linger_s` are waited."""
         if self._code is not None:
-            if not linger and self._transport is None:
-                self._end()
+            if linger_s < LINGER_S and self._transport is None:
+                self._end_within(linger_s)
             return
         if self.client is not None and self._transport is None and not self._pending:
             self.client.outbox.resume()
@@ -195,11 +199,8 @@ class EngineSocket:
         if self._transport is not None:
             return  # the receiver closes
         self._part()
-        if self._poll is not None or not linger:
-            self._wake(self._poll)
-            self._end()
-        else:
-            self._timer = self._loop.call_later(LINGER_S, self._end)
+        self._wake(self._poll)
+        self._end_within(0 if self._poll is not None else linger_s)
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -214,6 +215,13 @@ class EngineSocket:
         self.partial = None
         if self.client is not None:
             self.client.close()
+
+    def _end_within(self, linger_s: float) -> None:
+        self._timer.cancel()
+        if linger_s:
+            self._timer = self._loop.call_later(linger_s, self._end)
+        else:
+            self._end()
 
     def _end(self) -> None:
         if not self.closed:
@@ -303,7 +311,7 @@ class EngineSocket:
         elif packet[:1] == wire.MESSAGE:
             await self.server.message(self, packet[1:])
         elif packet[:1] == wire.CLOSE:
-            self.stop(IDLE, linger=False)
+            self.stop(IDLE, linger_s=0)
         elif packet[:1] not in (wire.PONG, wire.NOOP):
             raise WireError("not a packet that a client sends")
 

@@ -7,7 +7,7 @@ are 404.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 import orjson
@@ -23,9 +23,20 @@ from bridge.transports.phoenix_ws import PhoenixSockets
 from bridge.transports.rest import Rest
 from bridge.transports.socketio import SocketIoServer
 
+FAREWELL: web.AppKey[Callable[[], Awaitable[None]]] = web.AppKey("farewell")
+
+
+class _Runner(web.AppRunner):
+    async def cleanup(self) -> None:
+        """Clients first, while there are connections: aiohttp drops those between two requests before it
+        says anything to anybody, and with them the next poll of who has only just got an answer."""
+        if self.server is not None:
+            await self.app[FAREWELL]()
+        await super().cleanup()
+
 
 def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Clock) -> web.Application:
-    """The application, to be run by `make_runner`; its shutdown sends every client away: sockets with
+    """The application, to be run by `make_runner`, which sends every client away at its end: sockets with
     1012, event streams at an end."""
     app = web.Application(middlewares=[_asked_by_name(server)])
     sockets = PhoenixSockets(service, server, hub, clock)
@@ -34,7 +45,7 @@ def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Cloc
     socketio = SocketIoServer(service, server, hub, clock)
     socketio.attach(app)
 
-    async def stop(_: web.Application) -> None:
+    async def stop() -> None:
         polls.close()
         async with asyncio.TaskGroup() as group:
             for transport in (sockets, socketio, rest):
@@ -44,7 +55,7 @@ def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Cloc
         return _health(service, live="live" in request.query or request.path.endswith("/live"))
 
     app.cleanup_ctx.append(polls.tasks.context)
-    app.on_shutdown.append(stop)
+    app[FAREWELL] = stop
     app.on_response_prepare.append(access.upgraded)
     for path in ("/socket/websocket", "/socket/websocket/"):
         app.router.add_route("*", path, sockets.handle)
@@ -60,7 +71,7 @@ def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Cloc
 def make_runner(app: web.Application, server: ServerConfig) -> web.AppRunner:
     """With an access log of our own: aiohttp's lines would carry the token of the query. Compressed bodies
     are left as they are, and so refused: a small one may become a very large one."""
-    return web.AppRunner(
+    return _Runner(
         app,
         logger=access.server_logger,
         access_log=access.logger,

@@ -351,6 +351,19 @@ async def test_a_stopping_bridge_sends_all_away(serve: Serve) -> None:
     await server.start(0)
 
 
+async def test_who_is_between_two_polls_is_told_of_the_stop_by_the_next(serve: Serve) -> None:
+    """On the connection that it has: a request on one that was dropped under it is lost with some clients
+    (xmlhttprequest-ssl 2.1.2, of socket.io-client in Node, repeats it and never sends it off)."""
+    server = await serve(shutdown_s=PATIENCE_S)
+    async with polling(server) as client, asyncio.TaskGroup() as group:
+        await client.connect()
+        stopping = group.create_task(server.stop())
+        await asyncio.sleep(0)
+        assert await client.poll() == 503
+        await stopping
+    await server.start(0)
+
+
 async def test_a_client_that_goes_is_gone_from_its_topics(server: PhoenixServer) -> None:
     """Also without a word."""
     async with websocket(server) as client:
