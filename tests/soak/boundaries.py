@@ -132,7 +132,8 @@ class Scene:
     @property
     def folder(self) -> Path:
         """The running process's files."""
-        return max((self.bridge.state_dir / "sessions" / self.name).iterdir(), key=lambda p: int(p.name))
+        kept = (self.bridge.state_dir / "sessions" / self.name).iterdir()
+        return max((path for path in kept if path.is_dir()), key=lambda path: int(path.name))
 
     @property
     def cli(self) -> int:
