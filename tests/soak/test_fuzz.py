@@ -38,6 +38,7 @@ async def test_fifty_thousand_malformed_inputs_leave_nothing_behind(
     """Nothing is logged, nothing is held, and memory has stopped growing after the first tenth."""
     count = rounds(50_000)
     server = await serve(longpoll_window_s=0.5)  # so that who polls no more is soon gone
+    server.service.failures.set(None)  # among so many are more wrong tokens than one address may show
     with nothing_logged():
         await attack_all(server, seed, max(len(ATTACKS), count // 10))
         held = Held(server)
