@@ -16,7 +16,7 @@ from bridge.sessions.records import RecordedState, SessionRecord
 class Limits:
     max_queue: int = 1000
     max_prompt_bytes: int = 1024 * 1024
-    files: FileLimits = FileLimits()
+    files: FileLimits = field(default_factory=FileLimits)
 
 
 class PromptRules(Protocol):

@@ -36,8 +36,12 @@ Files = Callable[[TurnId], Awaitable[Sequence[File]]]
 """Reads what came with a turn's prompt. Raises `JournalError`."""
 
 
+async def _no_files(_: TurnId) -> Sequence[File]:
+    return ()
+
+
 class Hands:
-    def __init__(self, backend: Backend, starts: Starts, files: Files) -> None:
+    def __init__(self, backend: Backend, starts: Starts, files: Files = _no_files) -> None:
         self._backend = backend
         self._starts = starts
         self._files = files

@@ -331,8 +331,8 @@ class Journal:
         return None if record is None else record.turn
 
     async def files(self, session: SessionName, turn: TurnId) -> tuple[File, ...]:
-        """What came with a turn's prompt, in its order, with its bytes; nothing where nothing did, or the turn
-        is not kept."""
+        """What came with a turn's prompt, in its order, with its bytes; nothing where nothing did, or where
+        the turn is not kept."""
         return await self._ask(lambda db: journal_files.read(db, session, turn))
 
     async def file(self, session: SessionName, turn: TurnId, number: int) -> File | None:

@@ -36,7 +36,8 @@ def unpacked(data: bytes) -> dict[str, Any]:
         raise InvalidPayload("", f"The payload's head is {e}") from None
     if not isinstance(payload, dict):
         raise InvalidPayload("", "The payload's head must be an object.")
-    files = payload.get(FILES) or []
+    files = payload.get(FILES)
+    files = [] if files is None else files
     if not isinstance(files, list):
         raise InvalidPayload(FILES, "must be a list")
     whole = []

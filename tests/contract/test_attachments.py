@@ -71,7 +71,7 @@ def test_a_long_prompt_may_have_files(bridge: BridgeProcess, sessions: Sessions)
 
 
 def test_a_large_file_and_a_pdf_can_be_read(bridge: BridgeProcess, sessions: Sessions) -> None:
-    """Headless they stand in the prompt. The TUI takes neither with it: Claude opens them, and need not ask."""
+    """Headless they stand in the prompt. The TUI takes neither: Claude opens them, and asks nobody."""
     channel = sessions.join()
     large: Given = ("large.png", "image/png", png(400))
     prompt = f"large ones {sim(text='seen')}"
