@@ -10,7 +10,7 @@ import pytest
 from bridge.errors import WireError
 from bridge.wire import requests
 from bridge.wire.phoenix import Message
-from tests.contract.examples import ASKED, CODECS, FRAMES, on_screen, spoken
+from tests.contract.examples import ASKED, CODECS, FRAMES, on_screen, spoken, with_files
 
 KEYS = ("join_ref", "ref", "topic", "event", "payload")
 
@@ -62,6 +62,16 @@ def test_every_event_a_client_may_send_is_a_command(name: str) -> None:
     route = requests.route(topic)
     assert route is not None
     requests.parse(route.kind, event, payload)
+
+
+def test_the_frames_of_a_prompt_with_files_are_as_they_were() -> None:
+    """And what a client says in text and in bytes asks for the same."""
+    rows = golden("v2_attachments.json")
+    assert rows == with_files()
+    text, binary = rows[0], rows[1]
+    said = [CODECS["v2"].decode(text["wire"]), CODECS["v2"].decode_binary(bytes.fromhex(binary["wire"]))]
+    first, second = (requests.parse("session", m.event, m.payload) for m in said)
+    assert first == second
 
 
 def test_the_frames_of_a_screen_are_as_they_were() -> None:

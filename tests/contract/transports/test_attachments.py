@@ -79,3 +79,35 @@ async def test_a_refusal_names_the_file(connect: Connect, way: str, talk: str) -
     assert (said["reason"], said["field"]) == ("invalid_payload", "attachments.0.data")
     said = await refusal(peer.submit_bytes(talk, {"prompt": "x", "attachments": in_bytes(TEXT, wrong)}))
     assert (said["reason"], said["field"]) == ("invalid_payload", "attachments.1.media_type")
+
+
+async def test_what_was_attached_is_given_back_over_rest(
+    bridge: BridgeProcess, connect: Connect, talk: str
+) -> None:
+    """As a download, which no browser shows as a page of the bridge's; nothing else is there."""
+    peer = await connect("rest")
+    await peer.join(talk, {"turns": 0})
+    page: Given = ('a "b" größe.html', "text/html", b"<script>alert(1)</script>")
+    reply = await peer.ask(talk, "submit", {"prompt": "keep", "attachments": attached(PICTURE, page)})
+    at = f"{bridge.address.url}/api/sessions/shared/turns"
+    auth = {"Authorization": f"Bearer {bridge.token}"}
+    for number, (_, media_type, data) in enumerate((PICTURE, page)):
+        async with peer.http.get(f"{at}/{reply['turn']}/attachments/{number}", headers=auth) as answer:
+            assert (answer.status, answer.content_type, await answer.read()) == (200, media_type, data)
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert "sandbox" in answer.headers["Content-Security-Policy"]
+            assert answer.headers["Content-Disposition"].startswith("attachment; ")
+    assert answer.headers["Content-Disposition"].endswith(
+        "filename*=UTF-8''a%20%22b%22%20gr%C3%B6%C3%9Fe.html"
+    )
+    for path, status, reason in (
+        (f"{reply['turn']}/attachments/2", 404, "not_found"),
+        (f"{reply['turn']}/attachments/-1", 404, "not_found"),
+        (f"{reply['turn']}/attachments/x", 404, "not_found"),
+        ("none/attachments/0", 404, "turn_not_found"),
+    ):
+        async with peer.http.get(f"{at}/{path}", headers=auth) as answer:
+            assert (answer.status, (await answer.json())["reason"]) == (status, reason)
+    async with peer.http.get(f"{at}/{reply['turn']}/attachments/0") as answer:
+        assert answer.status == 401
+    await peer.story(talk, reply["turn"])
