@@ -127,7 +127,7 @@ def _media_type(given: str) -> str:
 
 
 def _decoded(data: object) -> object:
-    """JSON has bytes in base64, with or without its padding; a transport that has bytes gives them as they are."""
+    """JSON has bytes in base64, padded or not; a transport that has bytes gives them as they are."""
     if not isinstance(data, str):
         return data
     try:

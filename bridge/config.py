@@ -156,12 +156,12 @@ class AttachmentConfig(Slice):
     """Files that come with a prompt."""
 
     types: list[Annotated[str, Field(pattern=r"^[a-z0-9.+-]+/([a-z0-9.+-]+|\*)$")]] = [*FILE_TYPES]
-    """Media types that may be attached. What is neither one of these pictures nor a PDF is handed to Claude as
-    text, and must be UTF-8."""
+    """Media types that may be attached. What is neither one of these pictures nor a PDF is handed to Claude
+    as text, and must be UTF-8."""
     max_bytes: Positive = 5_000_000
-    """Of one file. The API takes 5 MB of a picture, which the CLI makes smaller where it has to."""
+    """Of one file. A picture that is too large for the API is made smaller by the CLI."""
     max_total_bytes: Positive = 9_000_000
-    """Of all files of one prompt. Over a WebSocket they are also bounded by `server.max_frame_bytes`, in which
+    """Of all files of one prompt. Over a WebSocket `server.max_frame_bytes` bounds them as well, in which
     base64 needs a third more."""
     max_count: Positive = 10
     """Files of one prompt."""

@@ -333,11 +333,12 @@ def _may_bypass(who: Principal, permission_mode: str | None) -> None:
 
 
 _FRAME = 600
-"""What a turn or block takes on the wire beside its texts, bytes; generous."""
+"""What a turn, block or attachment takes on the wire beside its texts, bytes; generous."""
 
 
 def _size(turn: Turn) -> int:
-    return _FRAME + _bytes(turn.prompt) + _bytes(turn.text) + sum(map(_block_size, turn.blocks))
+    texts = _bytes(turn.prompt) + _bytes(turn.text) + sum(map(_block_size, turn.blocks))
+    return _FRAME * (1 + len(turn.attachments)) + texts
 
 
 def _block_size(block: AnyBlock) -> int:

@@ -1,7 +1,7 @@
 """What may be attached to a prompt, and what is known of it without its bytes. Pure.
 
-A file that the Messages API would refuse is refused when it is submitted: later it would fail the turn, and with
-a CLI every turn after it, because it stays in the conversation.
+A file that the Messages API would refuse is refused when it is submitted: later it would fail the turn, and
+with a CLI every turn after it, because it stays in the conversation.
 """
 
 from __future__ import annotations

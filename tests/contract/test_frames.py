@@ -107,6 +107,7 @@ def test_the_golden_files_name_the_same_frames_in_both_versions() -> None:
     """And no file is left behind by a renaming."""
     assert {p.name for p in FRAMES.glob("*.json")} == {
         "malformed.json",
+        "v2_attachments.json",
         "v2_terminal.json",
         *(f"{v}_{d}.json" for v in CODECS for d in ("client", "server")),
     }

@@ -488,8 +488,8 @@ class TuiBackend:
 
 
 def _prepare(session: Path, folder: Path, files: Mapping[str, str]) -> None:
-    """A fresh folder for one process; what is not acknowledged of an earlier one is kept, and what was attached
-    to prompts, which Claude may look at again."""
+    """A fresh folder for one process; what is not acknowledged of an earlier one is kept, and what was
+    attached to prompts, which Claude may look at again."""
     try:
         session.mkdir(mode=0o700, parents=True, exist_ok=True)
         for old in session.iterdir():

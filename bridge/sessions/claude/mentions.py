@@ -1,9 +1,8 @@
-"""How files come with a prompt that is typed into the TUI: their names on disk, and what is typed for them. Pure.
+"""How files come with a prompt that is typed into the TUI: their names on disk, and their mentions. Pure.
 
 The TUI (2.1.330) attaches what a prompt mentions as `@"path"`, wherever it is: a picture as a picture, a text
-as if Claude had read it. What has more than `MENTIONED_BYTES` it leaves out, a picture without a word; of a PDF
-it says only that it was read. Those Claude is asked to open itself, for which a rule of `tui_launch` lets it
-off the question.
+as if Claude had read it. What has more than `MENTIONED_BYTES` it leaves out, a picture without a word, and of
+a PDF it says only that it was read. These Claude is asked to open itself; a rule of `tui_launch` allows it.
 """
 
 from __future__ import annotations
