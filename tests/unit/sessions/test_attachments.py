@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.commands import AttachedFile
-from bridge.errors import InvalidPayload, JournalError
+from bridge.auth import Principal
+from bridge.commands import AttachedFile, SubmitPrompt
+from bridge.errors import Forbidden, InvalidPayload, JournalError, NotFound
 from bridge.events import SessionName, TurnId
 from bridge.sessions.attachments import FileLimits, check, described
 from bridge.sessions.backends.base import File
@@ -31,6 +32,7 @@ from tests.fakes.backend import FakeBackend
 from tests.fakes.files import pdf, png
 from tests.fakes.journals import damage, reopened
 from tests.fakes.records import DEMO, session, turn
+from tests.unit.sessions.test_sessions_together import ME, House, call
 
 JPEG, GIF, WEBP = b"\xff\xd8\xff\xe0..", b"GIF89a..", b"RIFF\0\0\0\0WEBPVP8 "
 
@@ -190,3 +192,34 @@ async def test_without_its_files_a_prompt_is_not_sent(stored: list[File] | Journ
     outcome, told = await sent(stored, *FILES)
     assert isinstance(outcome, JournalError)
     assert told == []
+
+
+# --- through the whole session ----------------------------------------------------------------------
+
+
+async def test_who_may_watch_may_read_what_was_attached(tmp_path: Path) -> None:
+    """And nobody else, nor beyond what there is. The same key with other files is another prompt."""
+    house = House(tmp_path)
+    async with house.open() as service:
+        _, viewer = await house.join(service, "demo")
+        command = SubmitPrompt(prompt="look", id="k", attachments=list(FILES))
+        first = await call(service, "demo", command)
+        await viewer.until("turn_finished", 1)
+        assert isinstance(first, dict)
+        for number, each in enumerate(FILES):
+            found = await service.file(ME, "demo", first["turn"], number)
+            assert found == (described(FILES)[number], each.data)
+        for number in (2, None):
+            with pytest.raises(NotFound):
+                await service.file(ME, "demo", first["turn"], number)
+        with pytest.raises(Forbidden):
+            await service.file(Principal("other", frozenset({"prompt"})), "demo", first["turn"], 0)
+        again = await call(service, "demo", command)
+        assert isinstance(again, dict)
+        assert (again["turn"], again["duplicate"]) == (first["turn"], True)
+        others = command.model_copy(update={"attachments": list(FILES[::-1])})
+        try:
+            refused: object = await call(service, "demo", others)
+        except InvalidPayload as e:
+            refused = e
+        assert isinstance(refused, InvalidPayload)
