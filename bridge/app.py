@@ -29,6 +29,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -50,6 +51,7 @@ from bridge.presence import Presence
 from bridge.screens import Screens
 from bridge.service import Service
 from bridge.sessions.adoption import Adopting, Sidecars, Stray
+from bridge.sessions.backends.attached import forget_files
 from bridge.sessions.backends.headless import Host
 from bridge.sessions.backends.hooks import HookServer
 from bridge.sessions.backends.recall import StreamRecall, TuiRecall
@@ -317,7 +319,8 @@ class Bridge:
             webhooks.begin(registry.sessions(), registry.open_requests())
             self._root.start_child(ChildSpec("webhooks", webhooks.run, describe=webhooks.describe))
         self._root.start_child(sessions.spec())
-        retention = Retention(journal, registry, self._clock, config.sessions)
+        unkept = partial(forget_files, config.state_dir / "sessions")
+        retention = Retention(journal, registry, self._clock, config.sessions, unkept)
         if retention.wanted:
             self._root.start_child(ChildSpec("history", retention.run))
         self._root.start_child(watching.spec())
@@ -345,7 +348,7 @@ class Bridge:
         folder = state / "sessions"
         return {
             "headless": BackendKind(headless.backend, recall=StreamRecall(folder)),
-            "tmux": BackendKind(tui.backend, KeyboardRules(), TuiRecall(folder)),
+            "tmux": BackendKind(tui.backend, KeyboardRules(folder), TuiRecall(folder)),
         }
 
     def _hung_up(self, listener: _Listener, service: Service) -> None:

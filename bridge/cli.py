@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bridge import __version__, client, doctor, token_command
+from bridge.attaching import read_files
 from bridge.client import Submission
 from bridge.config import file_of, load
 from bridge.errors import RefusedByBridge, SetupError
@@ -333,6 +334,9 @@ def submit(
     key: Annotated[
         str | None, typer.Option("--id", help="Run once, however often it is sent under it.")
     ] = None,
+    attached: Annotated[
+        list[Path] | None, typer.Option("--attach", help="File to send along; may be given several times.")
+    ] = None,
     steer: Annotated[bool, typer.Option("--steer", help="Put it into the running turn.")] = False,
     command: Annotated[
         bool, typer.Option("--command", help="PROMPT is a slash command, as /compact (backend tmux).")
@@ -353,7 +357,13 @@ def submit(
     if options and not begin:
         raise SetupError("Options of a session count when it is started.", "Add --start.")
     what = "command" if command else "prompt"
-    payload = {what: text, "id": key or uuid.uuid4().hex, **({"mode": "steer"} if steer else {})}
+    payload: dict[str, Any] = {
+        what: text,
+        "id": key or uuid.uuid4().hex,
+        **({"mode": "steer"} if steer else {}),
+    }
+    if attached:
+        payload["attachments"] = read_files(attached)
     submission = Submission(payload)
     events = client.follow(
         _look(state_dir, url, token), name, start=options if begin else None, submission=submission, turns=20

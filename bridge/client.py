@@ -22,6 +22,7 @@ import orjson
 from bridge.errors import BridgeUnreachable, RefusedByBridge, SetupError
 from bridge.locate import Address, Look
 from bridge.reading import FINAL
+from bridge.wire import attachments, phoenix
 
 Payload = dict[str, Any]
 Happening = tuple[str, Payload]
@@ -105,9 +106,11 @@ class Connection:
     async def _send(self, join_ref: str | None, topic: str, event: str, payload: Payload) -> str:
         self._refs += 1
         ref = str(self._refs)
-        frame = orjson.dumps([join_ref, ref, topic, event, payload]).decode()
         try:
-            await self._ws.send_str(frame)
+            if payload.get(attachments.FILES):
+                await self._ws.send_bytes(_with_files(join_ref, ref, topic, event, payload))
+            else:
+                await self._ws.send_str(orjson.dumps([join_ref, ref, topic, event, payload]).decode())
         except (aiohttp.ClientError, ConnectionError) as e:
             raise ConnectionLost("The connection to the bridge broke.") from e
         return ref
@@ -144,6 +147,10 @@ class Connection:
             4008: "This client fell too far behind.",
             1001: "The bridge closed the connection: the token may have been revoked.",
         }.get(code or 0, "The connection to the bridge broke.")
+
+
+def _with_files(join_ref: str | None, ref: str, topic: str, event: str, payload: Payload) -> bytes:
+    return phoenix.client_push(join_ref or "", ref, topic, event, attachments.packed(payload))
 
 
 def refusal(response: Payload) -> RefusedByBridge:

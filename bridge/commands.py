@@ -7,10 +7,13 @@ validation into `invalid_payload` with the field's name.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
+import unicodedata
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -87,17 +90,70 @@ class JoinSession(Command):
     turns: Annotated[int, Field(ge=0, le=1000)] = 20
 
 
-class Attachment(Command):
-    name: Argument
-    media_type: Argument
-    data: str
+IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+PDF = "application/pdf"
+FILE_TYPES = (*IMAGES, PDF, "text/*", "application/json")
+"""What may be attached unless the configuration says otherwise."""
+
+FileKind = Literal["image", "pdf", "text"]
+
+
+def file_kind(media_type: str) -> FileKind:
+    """As what a file of this type is handed to Claude: what is neither picture nor PDF is text."""
+    return "image" if media_type in IMAGES else "pdf" if media_type == PDF else "text"
+
+
+_MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}")
+
+
+def _file_name(name: str) -> str:
+    if not name.strip() or name in (".", ".."):
+        raise ValueError("must name the file")
+    if "/" in name or "\\" in name:
+        raise ValueError("must be a name without a path")
+    if any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in name):
+        raise ValueError("must not contain control characters")
+    if len(name.encode()) > 255:
+        raise ValueError("must have at most 255 bytes")
+    return name
+
+
+def _media_type(given: str) -> str:
+    """Without its parameters: which character set a text has is seen by its bytes."""
+    essence = given.partition(";")[0].strip().lower()
+    if not _MEDIA_TYPE.fullmatch(essence):
+        raise ValueError("must be a media type, as image/png")
+    return essence
+
+
+def _decoded(data: object) -> object:
+    """JSON has bytes in base64, padded or not; a transport that has bytes gives them as they are."""
+    if not isinstance(data, str):
+        return data
+    try:
+        return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("is not base64") from None
+
+
+class AttachedFile(Command):
+    """A file that comes with a prompt."""
+
+    name: Annotated[Text, AfterValidator(_file_name)]
+    media_type: Annotated[Text, AfterValidator(_media_type)]
+    data: Annotated[
+        bytes,
+        BeforeValidator(_decoded),
+        WithJsonSchema({"type": "string", "contentEncoding": "base64", "title": "Data"}),
+        Field(repr=False),
+    ]
 
 
 class SubmitPrompt(Command):
     prompt: Text | None = None
     id: Annotated[Text, Field(min_length=1, max_length=255)] | None = None
     mode: Literal["queue", "steer"] = "queue"
-    attachments: list[Attachment] = []
+    attachments: list[AttachedFile] = []
     command: Text | None = None
 
 

@@ -28,7 +28,7 @@ from pydantic import (
     model_validator,
 )
 
-from bridge.commands import AfterReboot, Backend, PermissionMode
+from bridge.commands import FILE_TYPES, AfterReboot, Backend, PermissionMode
 from bridge.errors import SetupError
 
 MIB = 1024 * 1024
@@ -66,8 +66,9 @@ class ServerConfig(Slice):
     """Topics one socket may join."""
     max_frame_bytes: Positive = 10_000_000
     """Phoenix's own limit; a longer frame closes the socket with 1009."""
-    max_body_bytes: Positive = 8 * MIB
-    """Of one REST request: the longest prompt, however JSON writes it, and some room."""
+    max_body_bytes: Positive = 20 * MIB
+    """Of one REST request: the longest prompt, however JSON writes it, all that may be attached to it, in
+    base64, and some room."""
     idle_timeout_s: Seconds = 60
     """Phoenix closes a socket that sent nothing for so long; clients send a heartbeat every 30 s."""
     longpoll_window_s: Annotated[float, Field(gt=0, le=15)] = 10
@@ -151,6 +152,21 @@ class HubConfig(Slice):
     """What one client may lag behind by, merged; more closes it with 4008."""
 
 
+class AttachmentConfig(Slice):
+    """Files that come with a prompt."""
+
+    types: list[Annotated[str, Field(pattern=r"^[a-z0-9.+-]+/([a-z0-9.+-]+|\*)$")]] = [*FILE_TYPES]
+    """Media types that may be attached. What is neither one of these pictures nor a PDF is handed to Claude
+    as text, and must be UTF-8."""
+    max_bytes: Positive = 5_000_000
+    """Of one file. A picture that is too large for the API is made smaller by the CLI."""
+    max_total_bytes: Positive = 9_000_000
+    """Of all files of one prompt. Over a WebSocket `server.max_frame_bytes` bounds them as well, in which
+    base64 needs a third more."""
+    max_count: Positive = 10
+    """Files of one prompt."""
+
+
 class SessionConfig(Slice):
     """Limits and defaults of sessions."""
 
@@ -184,6 +200,7 @@ class SessionConfig(Slice):
     """Prompts that may wait in one session."""
     max_prompt_bytes: Positive = MIB
     """Of UTF-8."""
+    attachments: AttachmentConfig = AttachmentConfig()
     snapshot_bytes: Positive = 4 * MIB
     """A join's snapshot leaves out the oldest turns beyond this."""
     restart_limit: Positive = 3

@@ -172,6 +172,7 @@ class TurnQueued:
     position: int
     reason: str | None = None
     """See `Turn.reason`."""
+    attachments: tuple[Attachment, ...] = ()
     event: ClassVar[str] = "turn_queued"
 
 
@@ -181,6 +182,7 @@ class TurnStarted:
     prompt: str
     author: str | None
     source: Source
+    attachments: tuple[Attachment, ...] = ()
     event: ClassVar[str] = "turn_started"
 
 

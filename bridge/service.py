@@ -27,8 +27,8 @@ from bridge.commands import (
     TypeIntoTerminal,
 )
 from bridge.config import AuthConfig
-from bridge.errors import BridgeError, Forbidden, InvalidPayload, TurnNotFound
-from bridge.events import AnyBlock, Epoch, Seq, Session, Snapshot, ToolBlock, Turn, TurnId
+from bridge.errors import BridgeError, Forbidden, InvalidPayload, NotFound, TurnNotFound
+from bridge.events import AnyBlock, Attachment, Epoch, Seq, Session, Snapshot, ToolBlock, Turn, TurnId
 from bridge.hub import Hub, Subscriber, Subscription
 from bridge.limits import Limit
 from bridge.lobby import Lobby
@@ -263,6 +263,18 @@ class Service:
             raise TurnNotFound(turn, f"There is no turn {turn}, or it is not kept any more.")
         return found
 
+    async def file(
+        self, who: Principal, name: str, turn: str, number: int | None
+    ) -> tuple[Attachment, bytes]:
+        """One of the files that came with a turn's prompt, counted from 0."""
+        found = await self.turn(who, name, turn)
+        if number is None or number >= len(found.attachments):
+            raise NotFound
+        file = await self._registry.file(self._registry.get(name).core.facts.name, found.id, number)
+        if file is None:  # pruned this moment
+            raise NotFound
+        return found.attachments[number], file.data
+
     # --- a session's screen -----------------------------------------------------------------------------
 
     async def join_terminal(
@@ -321,11 +333,12 @@ def _may_bypass(who: Principal, permission_mode: str | None) -> None:
 
 
 _FRAME = 600
-"""What a turn or block takes on the wire beside its texts, bytes; generous."""
+"""What a turn, block or attachment takes on the wire beside its texts, bytes; generous."""
 
 
 def _size(turn: Turn) -> int:
-    return _FRAME + _bytes(turn.prompt) + _bytes(turn.text) + sum(map(_block_size, turn.blocks))
+    texts = _bytes(turn.prompt) + _bytes(turn.text) + sum(map(_block_size, turn.blocks))
+    return _FRAME * (1 + len(turn.attachments)) + texts
 
 
 def _block_size(block: AnyBlock) -> int:

@@ -24,7 +24,8 @@ CHILDREN = frozenset({"subprocess", "multiprocessing", "pty"})
 
 VOCABULARY = ("errors", "events", "signals", "commands", "clock", "config", "log")
 CORE = tuple(
-    f"sessions.{name}" for name in ("core", "turns", "requests", "effects", "facts", "keeper", "records")
+    f"sessions.{name}"
+    for name in ("core", "turns", "requests", "effects", "facts", "keeper", "records", "attachments")
 )
 MACHINERY = tuple(
     f"sessions.{name}"
@@ -37,6 +38,7 @@ MACHINERY = tuple(
             "journal",
             "journal_schema",
             "journal_sql",
+            "journal_files",
             "adoption",
             "pool",
         ),
@@ -58,7 +60,7 @@ class Row:
 VOCABULARY_NEVER = SOCKETS | TMUX | LOOP | CHILDREN
 PURE_NEVER = SOCKETS | TMUX | LOOP | CHILDREN | CLOCK
 
-COMMANDS = ("client", "locate", "reading", "export", "terminal", "doctor", "token_command")
+COMMANDS = ("client", "locate", "reading", "export", "terminal", "doctor", "token_command", "attaching")
 
 TABLE = (
     # The vocabulary, in its own order: each may import what stands before it.
@@ -142,6 +144,7 @@ TABLE = (
         SOCKETS | TMUX | LOOP | CHILDREN,
     ),
     Row(("reading",), ("errors",), PURE_NEVER),
+    Row(("attaching",), ("errors", "commands"), PURE_NEVER),
     Row(("export",), (), PURE_NEVER),
     Row(("doctor",), (*VOCABULARY, "locate", "sessions.claude.*", "sessions.tmux"), TMUX),
     Row(("terminal",), ("errors", "client", "reading"), SOCKETS | TMUX | CHILDREN),

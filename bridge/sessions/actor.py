@@ -49,11 +49,13 @@ from bridge.events import (
     TurnId,
 )
 from bridge.sessions.adoption import Sidecars
+from bridge.sessions.attachments import described
 from bridge.sessions.backends.base import Backend, Batch, Checkpoint
 from bridge.sessions.caretaker import Caretaker, Terms
 from bridge.sessions.core import Phase, SessionCore
 from bridge.sessions.effects import (
     BlockKept,
+    FilesKept,
     Output,
     PlanRestart,
     SendAnswer,
@@ -158,6 +160,7 @@ class Actor:
             change=lambda make: self._mailbox.put_nowait(_Change(make)),
             sink=self.take,
             watched=lambda: publisher.watched,
+            files=lambda turn: journal.files(core.facts.name, turn),
         )
         self._hands = self._care.hands
         self._settled = asyncio.Event()
@@ -425,12 +428,14 @@ class Actor:
         if known is None:
             return None
         prompt = self.core.check_prompt(command)
+        files = described(command.attachments)
         if isinstance(known, PrunedTurn):
-            turn, status, same = known.turn, known.status, known.had(prompt)
+            turn, status, same = known.turn, known.status, known.had(prompt, files)
         else:
-            turn, status, same = known.turn.id, known.turn.status, known.turn.prompt == prompt
+            turn, status = known.turn.id, known.turn.status
+            same = (known.turn.prompt, known.turn.attachments) == (prompt, files)
         if not same:
-            raise InvalidPayload("id", "was used for another prompt in this session")
+            raise InvalidPayload("id", "was used for another prompt, or other files, in this session")
         ahead = [t.id for t in self.core.queue]
         position = ahead.index(turn) + (self.core.open is not None) if turn in ahead else 0
         return {"turn": turn, "status": status, "position": position, "duplicate": True}
@@ -518,7 +523,7 @@ class Actor:
             case DeltaAdded():
                 self.previews[o.block] = o.turn
                 self._publisher.publish(now, o)
-            case TurnAdvanced() | BlockKept():
+            case TurnAdvanced() | BlockKept() | FilesKept():
                 pass
             case SessionChanged(session=session):
                 self._tell(session)

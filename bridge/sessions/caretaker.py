@@ -15,12 +15,12 @@ import structlog
 
 from bridge.clock import Clock
 from bridge.commands import AfterReboot
-from bridge.errors import BackendError, TmuxError
+from bridge.errors import BackendError, JournalError, TmuxError
 from bridge.sessions.adoption import Sidecar, Sidecars
 from bridge.sessions.backends.base import Backend, Batch, Launch, Liveness, Sink
 from bridge.sessions.core import SessionCore
 from bridge.sessions.effects import Output, SendPrompt, StartProcess
-from bridge.sessions.hands import Hands, Outcome
+from bridge.sessions.hands import Files, Hands, Outcome
 from bridge.sessions.idle import IdleWatch
 from bridge.sessions.keeper import Keeper
 from bridge.sessions.starts import Starts
@@ -63,9 +63,10 @@ class Caretaker:
         change: Callable[[Make], None],
         sink: Sink,
         watched: Callable[[], bool],
+        files: Files,
     ) -> None:
         """`watched`: somebody has the live screen open."""
-        self.hands = Hands(backend, terms.starts)
+        self.hands = Hands(backend, terms.starts, files)
         self._core = core
         self._backend = backend
         self._keeper = keeper
@@ -113,6 +114,10 @@ class Caretaker:
             turn = effect.turn
             if result is None:
                 self._change(lambda _: self._core.prompt_sent(turn))
+            elif isinstance(result, JournalError):
+                # No other process could be sent it either, and without its files it is another prompt.
+                why = f"what was attached to the prompt could not be read: {result}"
+                self._change(lambda at: self._core.unsendable(turn, why, at))
             else:
                 why = f"the prompt could not be handed over: {result}"
                 self._lost(ProcessExited(None, why), generation)

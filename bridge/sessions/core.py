@@ -44,7 +44,9 @@ from bridge.events import (
     TurnStatus,
     Usage,
 )
+from bridge.sessions import attachments
 from bridge.sessions.effects import (
+    FilesKept,
     Output,
     PlanRestart,
     SendInterrupt,
@@ -210,16 +212,22 @@ class SessionCore:
                 why = f"only the backend 'tmux' takes one, and this is {self.facts.backend!r}."
                 raise PromptRejected("A slash command", why)
             return self._rules.command(command.command)
-        if command.prompt is None:
-            raise InvalidPayload("prompt", "is missing")
-        if not command.prompt.strip():
+        prompt, files = command.prompt, command.attachments
+        if prompt is None:
+            if not files:
+                raise InvalidPayload("prompt", "is missing")
+            prompt = ""
+        if not prompt.strip() and not files:
             raise PromptEmpty
-        size = len(command.prompt.encode())
+        size = len(prompt.encode())
         if size > self._limits.max_prompt_bytes:
             raise PromptTooLarge(size, self._limits.max_prompt_bytes)
-        if self._rules is not None:
-            self._rules.prompt(command.prompt)
-        return command.prompt
+        attachments.check(files, self._limits.files)
+        if self._rules is not None and files:
+            self._rules.with_files(prompt, self.facts.name, attachments.described(files))
+        elif self._rules is not None:
+            self._rules.prompt(prompt)
+        return prompt
 
     def submit(
         self, turn: TurnId, command: SubmitPrompt, author: str | None, at: float
@@ -241,12 +249,14 @@ class SessionCore:
             status="queued",
             queued_at=at,
             key=command.id,
+            attachments=attachments.described(command.attachments),
         )
         position = len(self.queue) + (self.open is not None)
         self.queue.append(queued)
         out: list[Output] = [
             TurnAdvanced(queued, "queued"),
-            TurnQueued(turn, command.id, prompt, author, position),
+            *([FilesKept(turn, tuple(command.attachments))] if command.attachments else ()),
+            TurnQueued(turn, command.id, prompt, author, position, attachments=queued.attachments),
             *(self.start(at) if self.phase is Phase.PARKED else self._advance("submit", at)),
         ]
         status = "running" if self.open is not None and self.open.id == turn else "queued"
@@ -325,6 +335,12 @@ class SessionCore:
         if self.open is None or self.open.id != turn or self._open_phase != "sending":
             return []
         return self._turn_to("sent")
+
+    def unsendable(self, turn: TurnId, why: str, at: float) -> list[Output]:
+        """It cannot be handed to any process, and was not."""
+        if self.open is None or self.open.id != turn or self._open_phase != "sending":
+            return []
+        return self._over(self._break_off("failed", why, at, "internal"), at)
 
     def restart_due(self, at: float) -> list[Output]:
         if self.phase is not Phase.RESTARTING:
@@ -454,7 +470,7 @@ class SessionCore:
         self.open = OpenTurn(turn)
         self.facts.turns += 1
         return [
-            TurnStarted(turn.id, turn.prompt, turn.author, turn.source),
+            TurnStarted(turn.id, turn.prompt, turn.author, turn.source, turn.attachments),
             *self._to(Phase.BUSY, signal, at),
         ]
 
@@ -617,7 +633,7 @@ class SessionCore:
         self.open = None
         self.facts.turns -= 1
         self.queue.appendleft(turn)
-        queued = TurnQueued(turn.id, turn.key, turn.prompt, turn.author, 0, why)
+        queued = TurnQueued(turn.id, turn.key, turn.prompt, turn.author, 0, why, turn.attachments)
         return [TurnAdvanced(turn, "queued"), queued]
 
     def _close_turn(self, turn: Turn) -> list[Output]:

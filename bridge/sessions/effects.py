@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from bridge.commands import AttachedFile
 from bridge.events import AnyBlock, Attachment, Event, RequestId, Turn, TurnId
 from bridge.sessions.records import TurnPhase
 
@@ -23,6 +24,14 @@ class BlockKept:
 
     turn: TurnId
     block: AnyBlock
+
+
+@dataclass(frozen=True, slots=True)
+class FilesKept:
+    """To be journaled with their turn, and not published: what came with its prompt."""
+
+    turn: TurnId
+    files: tuple[AttachedFile, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +80,4 @@ class SendSettings:
 
 
 Effect = StartProcess | StopProcess | PlanRestart | SendPrompt | SendInterrupt | SendAnswer | SendSettings
-Output = Event | TurnAdvanced | BlockKept | Effect
+Output = Event | TurnAdvanced | BlockKept | FilesKept | Effect

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from bridge.commands import StartOptions
-from bridge.events import Evidence, Session, SessionName, SessionState, Usage
+from bridge.events import Attachment, Evidence, Session, SessionName, SessionState, Usage
+from bridge.sessions.attachments import FileLimits
 from bridge.sessions.records import RecordedState, SessionRecord
 
 
@@ -14,12 +16,17 @@ from bridge.sessions.records import RecordedState, SessionRecord
 class Limits:
     max_queue: int = 1000
     max_prompt_bytes: int = 1024 * 1024
+    files: FileLimits = field(default_factory=FileLimits)
 
 
 class PromptRules(Protocol):
-    """What a backend cannot take as it stands. Both raise `PromptRejected`, at once or never."""
+    """What a backend cannot take as it stands. All raise `PromptRejected`, at once or never."""
 
     def prompt(self, text: str) -> None: ...
+
+    def with_files(self, text: str, session: SessionName, files: Sequence[Attachment]) -> None:
+        """The same for a prompt that comes with files; its text may be empty."""
+        ...
 
     def command(self, text: str) -> str:
         """A slash command as it is to be sent."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from bridge.errors import BackendError, TmuxError
-from bridge.sessions.backends.base import Answer, Backend, Checkpoint, Launch, Liveness
+from bridge.errors import BackendError, JournalError, TmuxError
+from bridge.events import TurnId
+from bridge.sessions.backends.base import Answer, Backend, Checkpoint, File, Launch, Liveness
 from bridge.sessions.effects import Effect, SendAnswer, SendInterrupt, SendPrompt, SendSettings
 from bridge.sessions.starts import Place, Pressing, Starts
 
@@ -31,10 +32,19 @@ class _Job:
     finished: Finished
 
 
+Files = Callable[[TurnId], Awaitable[Sequence[File]]]
+"""Reads what came with a turn's prompt. Raises `JournalError`."""
+
+
+async def _no_files(_: TurnId) -> Sequence[File]:
+    return ()
+
+
 class Hands:
-    def __init__(self, backend: Backend, starts: Starts) -> None:
+    def __init__(self, backend: Backend, starts: Starts, files: Files = _no_files) -> None:
         self._backend = backend
         self._starts = starts
+        self._files = files
         self._place: Place | None = None
         self._jobs: deque[_Job] = deque()
         self._wake = asyncio.Event()
@@ -120,7 +130,7 @@ class Hands:
     async def _attempt(self, job: _Job) -> Outcome:
         try:
             await job.work()
-        except (BackendError, TmuxError, OSError) as e:
+        except (BackendError, TmuxError, OSError, JournalError) as e:
             log.warning("an effect failed", effect=job.label, error=str(e))
             return e
         return None
@@ -136,10 +146,17 @@ class Hands:
         while self._jobs:
             self._jobs.popleft().finished(BackendError(why))
 
+    async def _send(self, effect: SendPrompt) -> None:
+        # Not before it is their turn: what waits must not fill the memory.
+        files = await self._files(effect.turn) if effect.attachments else ()
+        if len(files) != len(effect.attachments):
+            raise JournalError("not all of them are there")
+        await self._backend.send_prompt(effect.turn, effect.prompt, files)
+
     def _work(self, effect: Effect) -> Awaitable[object]:
         match effect:
-            case SendPrompt(turn=turn, prompt=prompt):
-                return self._backend.send_prompt(turn, prompt)
+            case SendPrompt():
+                return self._send(effect)
             case SendInterrupt():
                 return self._backend.interrupt()
             case SendSettings(model=model, permission_mode=mode):

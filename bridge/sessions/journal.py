@@ -24,7 +24,8 @@ import structlog
 from bridge.clock import Clock, SystemClock
 from bridge.errors import JournalError, JournalStalled
 from bridge.events import Outcome, RequestId, SessionName, Turn, TurnId
-from bridge.sessions import journal_sql
+from bridge.sessions import journal_files, journal_sql
+from bridge.sessions.backends.base import File
 from bridge.sessions.journal_schema import damaged, describe, of_the_file, open_database, try_writing
 from bridge.sessions.records import (
     CloseRequest,
@@ -328,6 +329,15 @@ class Journal:
         """One turn, finished or not, with its blocks."""
         record = await self._ask(lambda db: journal_sql.turn_by_id(db, session, turn))
         return None if record is None else record.turn
+
+    async def files(self, session: SessionName, turn: TurnId) -> tuple[File, ...]:
+        """What came with a turn's prompt, in its order, with its bytes; nothing where nothing did, or where
+        the turn is not kept."""
+        return await self._ask(lambda db: journal_files.read(db, session, turn))
+
+    async def file(self, session: SessionName, turn: TurnId, number: int) -> File | None:
+        """One of them, counted from 0."""
+        return await self._ask(lambda db: journal_files.read_one(db, session, turn, number))
 
     async def by_key(self, session: SessionName, key: str) -> TurnRecord | PrunedTurn | None:
         """The turn that was accepted under this idempotency key, with its blocks where it is still kept."""

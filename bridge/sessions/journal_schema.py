@@ -121,7 +121,21 @@ CREATE TABLE pruned (
 CREATE UNIQUE INDEX pruned_by_key ON pruned (session, key) WHERE key IS NOT NULL;
 """
 
-MIGRATIONS: tuple[str, ...] = (SCHEMA, PRUNED)
+# Read by their own when they are sent, and else without their bytes, which therefore stand last.
+ATTACHMENTS = """
+CREATE TABLE attachments (
+    turn       INTEGER NOT NULL REFERENCES turns (id) ON DELETE CASCADE,
+    number     INTEGER NOT NULL,    -- from 0, as they came
+    name       TEXT NOT NULL,
+    media_type TEXT NOT NULL,
+    size       INTEGER NOT NULL,    -- bytes
+    digest     TEXT NOT NULL,       -- SHA-256, in hex
+    data       BLOB NOT NULL,
+    PRIMARY KEY (turn, number)
+);
+"""
+
+MIGRATIONS: tuple[str, ...] = (SCHEMA, PRUNED, ATTACHMENTS)
 """`MIGRATIONS[n]` makes version n + 1 of version n. Appended to, never edited."""
 
 CHECK_WHOLE_BYTES = 256 * 1024 * 1024

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from bridge.commands import NAME
 from bridge.errors import JournalError, TurnNotFound
 from bridge.events import AnyBlock, Block, Outcome, Request, ToolBlock, Turn, TurnId
+from bridge.sessions import journal_files
 from bridge.sessions.records import (
     CloseRequest,
     DeleteSession,
@@ -30,6 +31,7 @@ from bridge.sessions.records import (
     PrunedTurn,
     PruneTurns,
     SaveBlock,
+    SaveFiles,
     SaveRequest,
     SaveSession,
     SaveTurn,
@@ -78,6 +80,8 @@ def apply(db: sqlite3.Connection, op: Op, damaged: frozenset[str] | set[str] = f
             _save_session(db, record)
         case SaveTurn():
             _save_turn(db, op)
+        case SaveFiles():
+            journal_files.save(db, op)
         case SaveBlock():
             _save_block(db, op)
         case SaveRequest():
@@ -149,7 +153,9 @@ def _prune_turns(db: sqlite3.Connection, op: PruneTurns) -> None:
         if row is None:
             continue
         key, prompt = row["key"], row["prompt"]
-        digest = digest_of(prompt) if key is not None and prompt is not None else None
+        digest = None
+        if key is not None and prompt is not None:
+            digest = digest_of(prompt, journal_files.described(db, row["id"]))
         status = row["status"] if key is not None else None
         db.execute(
             "INSERT INTO pruned (session, turn, key, status, digest) VALUES (?, ?, ?, ?, ?)",
@@ -361,7 +367,8 @@ def _turns_with_blocks(db: sqlite3.Connection, rows: Iterable[Row]) -> Iterator[
         stored = db.execute("SELECT * FROM blocks WHERE turn = ? ORDER BY block", (row["id"],)).fetchall()
         found = (_understood("blocks", block, read_block) for block in stored)
         blocks = tuple(block for block in found if block is not None)
-        yield replace(record, turn=replace(record.turn, blocks=blocks))
+        attachments = journal_files.described(db, row["id"])
+        yield replace(record, turn=replace(record.turn, blocks=blocks, attachments=attachments))
 
 
 def _understood(table: str, row: Row, read: Callable[[Row], T]) -> T | None:

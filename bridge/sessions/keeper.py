@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bridge.events import RequestAnswered, RequestOpened, SessionChanged, TurnId
-from bridge.sessions.effects import BlockKept, Output, StartProcess, TurnAdvanced
+from bridge.sessions.effects import BlockKept, FilesKept, Output, StartProcess, TurnAdvanced
 from bridge.sessions.facts import Facts
 from bridge.sessions.records import (
     CloseRequest,
@@ -17,6 +17,7 @@ from bridge.sessions.records import (
     Op,
     RecordedState,
     SaveBlock,
+    SaveFiles,
     SaveRequest,
     SaveSession,
     SaveTurn,
@@ -65,6 +66,8 @@ class Keeper:
                     if phase == "finished":
                         touched = True  # its cost and tokens are the session's, too
                         del self._numbers[turn.id]
+                case FilesKept(turn=turn_id, files=files):
+                    rest.append(SaveFiles(name, turn_id, files))
                 case BlockKept(turn=turn_id, block=block):
                     rest.append(SaveBlock(name, turn_id, block))
                 case RequestOpened(request=request):

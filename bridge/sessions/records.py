@@ -7,12 +7,14 @@ Each operation says what is true from now on, so that applying it a second time 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bridge.commands import StartOptions
+from bridge.commands import AttachedFile, StartOptions
 from bridge.events import (
     AnyBlock,
+    Attachment,
     Outcome,
     Request,
     RequestId,
@@ -81,14 +83,18 @@ class PrunedTurn:
     turn: TurnId
     status: TurnStatus
     digest: bytes | None
-    """`digest_of` its prompt; None where that could not be read."""
+    """`digest_of` its prompt and what came with it; None where that could not be read."""
 
-    def had(self, prompt: str) -> bool:
-        return self.digest == digest_of(prompt)
+    def had(self, prompt: str, attachments: Sequence[Attachment] = ()) -> bool:
+        return self.digest == digest_of(prompt, attachments)
 
 
-def digest_of(prompt: str | bytes) -> bytes:
-    return hashlib.sha256(prompt if isinstance(prompt, bytes) else prompt.encode()).digest()
+def digest_of(prompt: str | bytes, attachments: Sequence[Attachment] = ()) -> bytes:
+    """Of what was submitted. Names, types and digests have no NUL in them: nothing reads as another."""
+    digest = hashlib.sha256(prompt if isinstance(prompt, bytes) else prompt.encode())
+    for each in attachments:
+        digest.update("\0".join(("", each.name, each.media_type, each.digest)).encode())
+    return digest.digest()
 
 
 # --- operations ---------------------------------------------------------------------------------
@@ -111,6 +117,15 @@ class SaveTurn:
 
     session: SessionName
     record: TurnRecord
+
+
+@dataclass(frozen=True, slots=True)
+class SaveFiles:
+    """All that came with the prompt of a known turn, in order. Of a turn that has files nothing changes."""
+
+    session: SessionName
+    turn: TurnId
+    files: tuple[AttachedFile, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +191,7 @@ class GiveBack:
 Op = (
     SaveSession
     | SaveTurn
+    | SaveFiles
     | SaveBlock
     | SaveRequest
     | CloseRequest

@@ -40,7 +40,8 @@ from bridge.events import (
 )
 from bridge.sessions.actor import NOT_WRITTEN, Actor, Done, Publisher
 from bridge.sessions.adoption import LOST, Adopting, Sidecars, Stray, as_loaded
-from bridge.sessions.backends.base import Backend, Launch, Recall, Sink
+from bridge.sessions.attachments import FileLimits
+from bridge.sessions.backends.base import Backend, File, Launch, Recall, Sink
 from bridge.sessions.caretaker import Terms
 from bridge.sessions.core import Phase, SessionCore
 from bridge.sessions.facts import Facts, Limits, PromptRules
@@ -93,6 +94,9 @@ class Registry:
         self._node = node
         starts = Starts(config.starts_at_once or max(LEAST_AT_ONCE, os.cpu_count() or 1))
         self._terms = Terms(starts, self._room, config.idle_stop_s, config.after_reboot)
+        asked = config.attachments
+        bounds = (asked.max_bytes, asked.max_total_bytes, asked.max_count)
+        self._file_limits = FileLimits(tuple(asked.types), *bounds)
         self._adopting = adopting
         self._orphans: dict[str, Stray] = {}
         self._looked = adopting is None
@@ -125,6 +129,13 @@ class Registry:
     async def history(self, name: SessionName, before: TurnId | None, limit: int) -> tuple[Turn, ...]:
         """Finished turns, newest last. Raises `TurnNotFound` where there is no turn `before`."""
         return await self._journal.turns(name, before, limit)
+
+    async def file(self, name: SessionName, turn: TurnId, number: int) -> File | None:
+        """One of the files that came with a turn's prompt."""
+        try:
+            return await self._journal.file(name, turn, number)
+        except JournalError as e:
+            raise InternalError(f"The file could not be read: {e}") from e
 
     def shortened(self, name: SessionName) -> None:
         """The oldest turns of a session are not kept any more."""
@@ -293,7 +304,7 @@ class Registry:
         return actor
 
     def _build(self, facts: Facts, loaded: LoadedSession | None = None) -> Actor:
-        limits = Limits(self._config.max_queue, self._config.max_prompt_bytes)
+        limits = Limits(self._config.max_queue, self._config.max_prompt_bytes, self._file_limits)
         kind = self._backends[facts.backend]
         core = SessionCore(facts, limits, Evidence("journal", self._clock.now()), kind.rules)
         keeper = Keeper(facts)

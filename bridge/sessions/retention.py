@@ -7,13 +7,14 @@ room for theirs.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from bridge.clock import Clock
 from bridge.config import SessionConfig
 from bridge.errors import JournalError
-from bridge.events import SessionName
+from bridge.events import SessionName, TurnId
 from bridge.sessions.journal import Journal
 from bridge.sessions.records import GiveBack, PruneTurns
 from bridge.sessions.registry import Registry
@@ -39,7 +40,16 @@ DAY_S = 86_400.0
 
 
 class Retention:
-    def __init__(self, journal: Journal, registry: Registry, clock: Clock, config: SessionConfig) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        registry: Registry,
+        clock: Clock,
+        config: SessionConfig,
+        forget: Callable[[SessionName, Sequence[TurnId]], None] = lambda _, __: None,
+    ) -> None:
+        """`forget` removes what is kept of turns beside the journal. Blocking."""
+        self._forget = forget
         self._journal = journal
         self._registry = registry
         self._clock = clock
@@ -80,4 +90,5 @@ class Retention:
         if turns:
             await self._journal.write([PruneTurns(session, turns)])
             self._registry.shortened(session)
+            await asyncio.to_thread(self._forget, session, turns)
         return len(turns)

@@ -40,11 +40,13 @@ _STEERED = re.compile(
     r"The user sent a new message while you were working:\n(.*?)(?:\n\nThis is how Claude Code|\Z)", re.DOTALL
 )
 """How Claude Code 2.1.330 hands on, in the system's role, what is typed while a tool runs."""
+_FILES = ("image", "document")
 _NOT_A_PROMPT = (
     "<local-command-",
     "<command-name>",
     "<bash-",
     "[Request interrupted by user",
+    "[Image: source: ",  # where the CLI has put a copy of a picture that came with the prompt
     "Your response above was cut off mid-stream.",  # asks for the rest where some blocks had come whole
 )
 """How the text begins that Claude Code adds in the user's role on its own account (2.1.330)."""
@@ -164,6 +166,8 @@ def find_prompt(messages: list[Json]) -> Prompt:
             text = _said(block) if message["role"] == "user" else _steered(block)
             if text:
                 return Prompt(text, answered)
+        if message["role"] == "user" and any(b.get("type") in _FILES for b in blocks_of(message)):
+            return Prompt("", answered)  # files and no word: what was said before is not said again
     return Prompt("", answered)
 
 

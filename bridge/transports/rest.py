@@ -34,6 +34,7 @@ from bridge.transports.rest_http import (
     allowed,
     answered,
     cursor,
+    downloaded,
     for_origin,
     options,
     query_params,
@@ -79,6 +80,7 @@ class Rest:
             "delete_session": self._delete,
             "submit": self._submit,
             "read_turn": self._read_turn,
+            "read_attachment": self._read_attachment,
             "events": self._events,
         }
 
@@ -176,6 +178,12 @@ class Rest:
                 await self._waited(call, end, turn_id, query.wait)
             turn = await self._service.turn(who, name, turn_id)
         return answered(call, views.turn_payload(turn, whole=True))
+
+    async def _read_attachment(self, call: Call) -> web.StreamResponse:
+        call.query(call.operation.query)
+        asked, turn = call.request.match_info["number"], call.request.match_info["turn"]
+        number = int(asked) if asked.isascii() and asked.isdecimal() and len(asked) < 10 else None
+        return downloaded(call, *await self._service.file(call.who, call.name, turn, number))
 
     async def _submit(self, call: Call) -> web.StreamResponse:
         query = call.query(WaitQuery)

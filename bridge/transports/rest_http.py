@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from aiohttp import hdrs, web
 
@@ -23,8 +25,9 @@ from bridge.errors import (
     UnsupportedMediaType,
     WireError,
 )
+from bridge.events import Attachment
 from bridge.transports import handshake
-from bridge.wire import requests, sse
+from bridge.wire import forms, requests, sse
 from bridge.wire.json import dumps, loads
 from bridge.wire.operations import Operation, query_values
 
@@ -72,7 +75,7 @@ class Call:
             payload = query_values(operation.query, self.params)
         else:
             self.query(operation.query)
-            payload = await read_body(request, server)
+            payload = await read_body(request, server, parts=operation.parts)
         for parameter, key in operation.given.items():
             if key in payload:
                 raise InvalidPayload(key, "is known from the path")
@@ -130,12 +133,15 @@ def cursor(request: web.Request, after: str | None) -> dict[str, Any] | None:
     return found
 
 
-async def read_body(request: web.Request, server: ServerConfig) -> dict[str, Any]:
-    """The JSON object of a request's body; nothing at all counts as an empty one. Raises `BridgeError`."""
+async def read_body(request: web.Request, server: ServerConfig, *, parts: bool = False) -> dict[str, Any]:
+    """The JSON object of a request's body; nothing at all counts as an empty one. With `parts` a form of
+    parts may say the same. Raises `BridgeError`."""
     data = await _read(request, server.max_body_bytes, server.idle_timeout_s)
     if not data:
         return {}
     kind = request.content_type
+    if parts and kind == forms.FORM:
+        return forms.payload(request.headers[hdrs.CONTENT_TYPE], data)
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise UnsupportedMediaType("Send the body as JSON, with Content-Type: application/json.")
     try:
@@ -170,6 +176,19 @@ def answered(
     call: Call, payload: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK
 ) -> web.StreamResponse:
     return _json(payload, status, call.headers)
+
+
+def downloaded(call: Call, file: Attachment, data: bytes) -> web.Response:
+    """As a file to be kept: whatever it is, a browser does not show it as a page of the bridge's."""
+    plain = re.sub(r"[^\w .-]", "_", file.name, flags=re.ASCII)
+    called = f"filename=\"{plain}\"; filename*=UTF-8''{quote(file.name, safe='')}"
+    headers = {
+        **call.headers,
+        hdrs.CONTENT_DISPOSITION: f"attachment; {called}",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+    }
+    charset = "utf-8" if file.media_type.startswith("text/") else None
+    return web.Response(body=data, content_type=file.media_type, charset=charset, headers=headers)
 
 
 def refused(error: BridgeError, headers: Mapping[str, str]) -> web.Response:

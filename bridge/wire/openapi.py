@@ -10,7 +10,7 @@ from typing import Any
 from bridge import __version__
 from bridge.errors import BridgeError, MethodNotAllowed
 from bridge.wire.operations import OPERATIONS, Operation
-from bridge.wire.schemas import SCHEMAS, SESSION_NAME, TEXT, Schema, ref
+from bridge.wire.schemas import SCHEMAS, SESSION_NAME, TEXT, WHOLE, Schema, ref
 
 Json = dict[str, Any]
 
@@ -28,6 +28,19 @@ STREAMS = {
     "submit": "Server-sent events, where `Accept` asks for them: `submitted` with the reply of a submit, "
     "then the events of the turn until `turn_finished`. Where the `id` was used before, `submitted` has the "
     "turn so far in `open_turn`.",
+}
+
+
+FORM: Schema = {
+    "type": "object",
+    "description": "The same as a form: each file a part of its own, with its name and media type.",
+    "properties": {
+        "prompt": TEXT,
+        "id": TEXT,
+        "mode": {"enum": ["queue", "steer"]},
+        "attachments": {"type": "array", "items": {"type": "string", "format": "binary"}},
+    },
+    "additionalProperties": False,
 }
 
 
@@ -84,6 +97,9 @@ def _operation(operation: Operation, schemas: dict[str, Schema], refusals: Json)
     return said
 
 
+_PATH_SCHEMAS: dict[str, Schema] = {"name": SESSION_NAME, "number": {**WHOLE, "minimum": 0}}
+
+
 def _names_in(path: str) -> list[str]:
     return [part[1:-1] for part in path.split("/") if part.startswith("{")]
 
@@ -93,7 +109,7 @@ def _path_parameter(name: str) -> Json:
         "name": name,
         "in": "path",
         "required": True,
-        "schema": SESSION_NAME if name == "name" else {**TEXT, "minLength": 1},
+        "schema": _PATH_SCHEMAS.get(name, {**TEXT, "minLength": 1}),
     }
 
 
@@ -122,16 +138,16 @@ def _body(operation: Operation, schemas: dict[str, Schema]) -> Json | None:
         schema["properties"].pop(key)
         schema["required"] = [name for name in schema.get("required", []) if name != key]
     schemas[model.__name__] = schema
-    return {
-        "required": bool(schema.get("required")),
-        "content": {"application/json": {"schema": ref(model.__name__)}},
-    }
+    content: Json = {"application/json": {"schema": ref(model.__name__)}}
+    if operation.parts:
+        content["multipart/form-data"] = {"schema": FORM}
+    return {"required": bool(schema.get("required")), "content": content}
 
 
 def _responses(operation: Operation, refusals: Json) -> Json:
     responses: Json = {}
     for status, schema in operation.answers.items():
-        kind = "text/html" if schema == "Page" else "application/json"
+        kind = {"Page": "text/html", "File": "*/*"}.get(schema, "application/json")
         content: Json = {kind: {"schema": ref(schema)}}
         responses[str(status)] = {"description": _MEANINGS[status], "content": content}
     if operation.stream != "never":

@@ -110,6 +110,8 @@ class Operation:
     given: Mapping[str, str] = field(default_factory=dict)
     stream: Literal["never", "asked", "always"] = "never"
     """Whether it answers with an event stream: where `Accept` asks for one, or in any case."""
+    parts: bool = False
+    """Its body may come as a form of parts."""
     token_in_query: bool = False
     """A browser makes this request without a script, and so without a header."""
 
@@ -168,6 +170,7 @@ OPERATIONS = (
         topic="session",
         event="submit",
         query=WaitQuery,
+        parts=True,
         stream="asked",
     ),
     Operation(
@@ -183,6 +186,12 @@ OPERATIONS = (
         answers={200: "Turn"},
         errors=(*NAMED, TurnNotFound),
         query=WaitQuery,
+    ),
+    Operation(
+        *("read_attachment", "GET", f"{SESSION}/turns/{{turn}}/attachments/{{number}}"),
+        "A file that came with a prompt, counted from 0",
+        answers={200: "File"},
+        errors=(*NAMED, TurnNotFound),
     ),
     Operation(
         *("cancel", "DELETE", f"{SESSION}/turns/{{turn}}", "Cancel a queued turn"),

@@ -163,6 +163,12 @@ class V1:
         raise BinaryNotSupported("Bytes need version 2 of Phoenix's protocol: connect with vsn=2.0.0.")
 
 
+def client_push(join_ref: str, ref: str, topic: str, event: str, data: bytes) -> bytes:
+    """A client's push of bytes, which `V2.decode_binary` reads."""
+    fields = [field.encode() for field in (join_ref, ref, topic, event)]
+    return b"".join((bytes((_PUSH, *map(len, fields))), *fields, data))
+
+
 _VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
 _CODECS: dict[tuple[int, int], Codec] = {(1, 0): V1(), (2, 0): V2()}
 

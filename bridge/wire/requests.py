@@ -16,6 +16,7 @@ from bridge.commands import (
     NAME,
     After,
     AnswerRequest,
+    AttachedFile,
     CancelTurn,
     Command,
     ConfigureSession,
@@ -35,6 +36,7 @@ from bridge.commands import (
     TypeIntoTerminal,
 )
 from bridge.errors import InvalidName, InvalidPayload, PromptEmpty
+from bridge.wire import attachments
 
 MAX_TYPED_BYTES = 65_536
 """In one `input`: tmux holds it until the pane's process reads."""
@@ -92,8 +94,8 @@ _EVENTS: dict[TopicKind, dict[str, type[Command]]] = {
 _NAMED: dict[str, TopicKind] = {"session": "session", "terminal": "terminal"}
 """What stands before the name in a topic."""
 
-_NESTED: dict[str, type[Command]] = {"start": StartOptions, "after": After}
-"""Keys that hold an object of ours, in which null counts as absent as well."""
+_NESTED: dict[str, type[Command]] = {"start": StartOptions, "after": After, "attachments": AttachedFile}
+"""Keys that hold an object of ours, or a list of such, in which null counts as absent as well."""
 
 
 def route(topic: object) -> Route | None:
@@ -135,9 +137,9 @@ def parse(kind: TopicKind, event: object, payload: object) -> Command:
         raise InvalidPayload("event", f"{_quoted(event)} is not known on this topic{_near(event, events)}")
     if model is TypeText and isinstance(payload, bytes):
         return _typed(payload, "")
+    if model is SubmitPrompt and isinstance(payload, bytes):
+        payload = attachments.unpacked(payload)
     values = _object({} if payload is None else payload)
-    if values.get("attachments"):
-        raise InvalidPayload("attachments", "they are not supported by this bridge yet")
     command = validate(model, values)
     if isinstance(command, TypeText):
         return _typed(command.text.encode(), "text")
@@ -158,6 +160,10 @@ def _check_prompt(command: SubmitPrompt) -> None:
     if command.prompt is not None and command.command is not None:
         raise InvalidPayload("command", "it stands in place of `prompt`, not beside it")
     text = command.prompt if command.command is None else command.command
+    if command.attachments:
+        if command.command is not None:
+            raise InvalidPayload("attachments", "they come with a prompt, not with a command")
+        return  # they may say all there is to say
     if text is None:
         raise InvalidPayload("prompt", "is required")
     if not text.strip():
@@ -171,6 +177,8 @@ def _object(payload: object) -> dict[str, Any]:
     for key in _NESTED.keys() & values.keys():
         if isinstance(values[key], dict):
             values[key] = _without_nulls(values[key])
+        elif isinstance(values[key], list):
+            values[key] = [_without_nulls(each) if isinstance(each, dict) else each for each in values[key]]
     return values
 
 
@@ -207,6 +215,7 @@ _SENTENCES = {
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
+    "bytes_type": "must be base64",
     "bool_type": "must be true or false",
     "list_type": "must be a list",
     "dict_type": "must be an object",

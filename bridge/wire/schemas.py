@@ -114,6 +114,9 @@ _TURN_MAYBE: dict[str, Schema] = {
     "started_at": TIME,
     "finished_at": TIME,
     "reason": TEXT,
+    "attachments": listed(
+        record("A file that came with the prompt.", {"name": TEXT, "media_type": TEXT, "size": WHOLE})
+    ),
 }
 
 _NOW: dict[str, Schema] = {
@@ -169,4 +172,5 @@ SCHEMAS: dict[str, Schema] = {
     "Nothing": record("", {}),
     "Document": record("An OpenAPI document.", {"openapi": TEXT, "paths": {"type": "object"}}),
     "Page": TEXT,
+    "File": {"description": "Its bytes, with its own media type.", "type": "string", "format": "binary"},
 }

@@ -6,7 +6,7 @@ Keys that the contract writes with `?` are left out where there is nothing to sa
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +14,7 @@ import orjson
 
 from bridge.events import (
     AnyBlock,
+    Attachment,
     Attendant,
     BlockDiscarded,
     BlockFinished,
@@ -138,6 +139,10 @@ def block_payload(block: AnyBlock, *, whole: bool = False) -> dict[str, Any]:
     return _with_parent(payload, block.parent)
 
 
+def attachments_payload(attachments: Sequence[Attachment]) -> list[dict[str, Any]]:
+    return [{"name": a.name, "media_type": a.media_type, "size": a.size} for a in attachments]
+
+
 def turn_payload(turn: Turn, *, whole: bool = False) -> dict[str, Any]:
     """`whole` gives tool output in full, as REST does."""
     payload: dict[str, Any] = {
@@ -150,6 +155,8 @@ def turn_payload(turn: Turn, *, whole: bool = False) -> dict[str, Any]:
         "blocks": [block_payload(block, whole=whole) for block in turn.blocks],
         "queued_at": time_text(turn.queued_at),
     }
+    if turn.attachments:
+        payload["attachments"] = attachments_payload(turn.attachments)
     if turn.key is not None:
         payload["key"] = turn.key
     if turn.error is not None:
@@ -219,11 +226,11 @@ def event_payload(event: Event, now: float) -> dict[str, Any]:
             return _with_parent(payload, parent)
         case BlockDiscarded(turn, block):
             return {"turn": turn, "block": block}
-        case TurnQueued(turn, key, prompt, author, position, reason):
+        case TurnQueued(turn, key, prompt, author, position, reason, files):
             payload = {"turn": turn, "key": key, "prompt": prompt, "author": author, "position": position}
-            return payload if reason is None else payload | {"reason": reason}
-        case TurnStarted(turn, prompt, author, source):
-            return {"turn": turn, "prompt": prompt, "author": author, "source": source}
+            return _with_files(payload if reason is None else payload | {"reason": reason}, files)
+        case TurnStarted(turn, prompt, author, source, files):
+            return _with_files({"turn": turn, "prompt": prompt, "author": author, "source": source}, files)
         case PromptSteered(turn, prompt, author):
             return {"turn": turn, "prompt": prompt, "author": author}
         case ToolStarted():
@@ -286,6 +293,12 @@ def _turn_finished(event: TurnFinished) -> dict[str, Any]:
     }
     if event.error is not None:
         payload["error"] = error_payload(event.error)
+    return payload
+
+
+def _with_files(payload: dict[str, Any], files: Sequence[Attachment]) -> dict[str, Any]:
+    if files:
+        payload["attachments"] = attachments_payload(files)
     return payload
 
 

@@ -6,6 +6,7 @@ change that shows there is a change for every client, and is made on purpose or 
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from typing import Any
 
 from bridge.errors import Forbidden, InvalidPayload, QueueFull, SessionNotFound, SessionStopped
 from bridge.events import (
+    Attachment,
     Block,
     BlockDiscarded,
     BlockFinished,
@@ -41,8 +43,8 @@ from bridge.events import (
     TurnStarted,
     Usage,
 )
-from bridge.wire import views
-from bridge.wire.phoenix import V1, V2, Codec, encode_event_v1, encode_event_v2
+from bridge.wire import attachments, views
+from bridge.wire.phoenix import V1, V2, Codec, encode_event_v1, encode_event_v2, event_said
 from tests.fakes.service import a_session
 
 FRAMES = Path(__file__).parents[2] / "spec" / "frames"
@@ -53,6 +55,8 @@ TURN = TurnId("018f3c1e-0000-4000-8000-000000000001")
 NEXT = TurnId("018f3c1e-0000-4000-8000-000000000002")
 EPOCH = Epoch("mgx1c2-4f")
 USAGE = Usage(1200, 34, 0, 1100)
+NOTE = {"name": "größe.txt", "media_type": "text/plain"}
+NOTE_BYTES = b"drei\n"
 WRITE = {"file_path": "/home/someone/notes.txt", "content": "Grüße\n"}
 
 SESSION = a_session("demo", attach="tmux -L claude-bridge attach -t claude_demo", turns=1, viewers=1)
@@ -242,6 +246,24 @@ def on_screen() -> list[dict[str, Any]]:
     ]
 
 
+def with_files() -> list[dict[str, Any]]:
+    """The rows of `v2_attachments.json`."""
+    said = {**NOTE, "data": base64.b64encode(NOTE_BYTES).decode()}
+    as_json = ("5", "6", DEMO, "submit", {"prompt": "what is it?", "attachments": [said]})
+    in_bytes = attachments.packed({"prompt": "what is it?", "attachments": [{**NOTE, "data": NOTE_BYTES}]})
+    kept = (Attachment(NOTE["name"], NOTE["media_type"], len(NOTE_BYTES), ""),)
+    told: list[Event] = [
+        TurnQueued(TURN, "k-1", "what is it?", "local", 0, attachments=kept),
+        TurnStarted(TURN, "what is it?", "local", "client", kept),
+    ]
+    shown = [(None, None, DEMO, e.event, event_said(7 + n, 7 + n, AT, e)) for n, e in enumerate(told)]
+    return [
+        _row("client", "submit with a file", as_json),
+        _row("client", "submit with a file, in bytes", ("5", "7", DEMO, "submit", in_bytes)),
+        *(_row("server", frame[3], frame) for frame in shown),
+    ]
+
+
 def _row(direction: str, name: str, frame: tuple[Any, ...]) -> dict[str, Any]:
     join_ref, ref, topic, event, payload = frame
     opcode = "binary" if isinstance(payload, bytes) else "text"
@@ -283,6 +305,7 @@ def write() -> None:
             ]
             _write(f"{version}_{direction}.json", rows)
     _write("v2_terminal.json", on_screen())
+    _write("v2_attachments.json", with_files())
     rows = [{"vsn": v, "wire": wire} for v, wires in MALFORMED.items() for wire in wires]
     _write("malformed.json", rows)
 

@@ -10,7 +10,7 @@ import pytest
 from bridge.errors import WireError
 from bridge.wire import requests
 from bridge.wire.phoenix import Message
-from tests.contract.examples import ASKED, CODECS, FRAMES, on_screen, spoken
+from tests.contract.examples import ASKED, CODECS, FRAMES, on_screen, spoken, with_files
 
 KEYS = ("join_ref", "ref", "topic", "event", "payload")
 
@@ -64,6 +64,16 @@ def test_every_event_a_client_may_send_is_a_command(name: str) -> None:
     requests.parse(route.kind, event, payload)
 
 
+def test_the_frames_of_a_prompt_with_files_are_as_they_were() -> None:
+    """And what a client says in text and in bytes asks for the same."""
+    rows = golden("v2_attachments.json")
+    assert rows == with_files()
+    text, binary = rows[0], rows[1]
+    said = [CODECS["v2"].decode(text["wire"]), CODECS["v2"].decode_binary(bytes.fromhex(binary["wire"]))]
+    first, second = (requests.parse("session", m.event, m.payload) for m in said)
+    assert first == second
+
+
 def test_the_frames_of_a_screen_are_as_they_were() -> None:
     """Only V2 has them, text and binary."""
     assert golden("v2_terminal.json") == on_screen()
@@ -97,6 +107,7 @@ def test_the_golden_files_name_the_same_frames_in_both_versions() -> None:
     """And no file is left behind by a renaming."""
     assert {p.name for p in FRAMES.glob("*.json")} == {
         "malformed.json",
+        "v2_attachments.json",
         "v2_terminal.json",
         *(f"{v}_{d}.json" for v in CODECS for d in ("client", "server")),
     }

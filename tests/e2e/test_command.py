@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.bridge import END_S, BridgeProcess
+from tests.fakes.files import png
 
 pytestmark = pytest.mark.real
 
@@ -206,3 +207,27 @@ def test_the_readmes_javascript_runs(bridge: BridgeProcess, tmp_path: Path) -> N
     finally:
         file.unlink()
     assert ran.stdout == "You said: hello\n[completed]\n", ran.stderr
+
+
+def test_files_are_sent_along(bridge: BridgeProcess, tmp_path: Path) -> None:
+    """Their types are found by their names, or by what is in them; what cannot be read is said."""
+    picture, source, unknown = tmp_path / "a.png", tmp_path / "code.rs", tmp_path / "b.bin"
+    picture.write_bytes(png())
+    source.write_text("fn main() {}\n")
+    unknown.write_bytes(b"\xff\0")
+    words = ("submit", "files", f"look {sim(text='seen')}", "--start", "-q")
+    ran = bridge.run(*words, "--attach", str(picture), "--attach", str(source))
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "seen\n", "")
+    exported = json.loads(bridge.run("export", "files", "--json").stdout)
+    assert [(f["name"], f["media_type"]) for f in exported["turns"][0]["attachments"]] == [
+        ("a.png", "image/png"),
+        ("code.rs", "text/plain"),
+    ]
+    refused = bridge.run(*words, "--attach", str(unknown))
+    assert (refused.returncode, "cannot be attached" in refused.stderr) == (4, True)
+    missing = bridge.run(*words, "--attach", str(tmp_path / "none"))
+    assert (missing.returncode, "No such file" in missing.stderr) == (2, True)
+    with (tmp_path / "huge").open("wb") as huge:
+        huge.truncate(10_000_000_000)
+    large = bridge.run(*words, "--attach", str(tmp_path / "huge"))
+    assert (large.returncode, "more than" in large.stderr) == (2, True)

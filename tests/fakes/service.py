@@ -25,8 +25,9 @@ from bridge.commands import (
     SubmitPrompt,
     TypeIntoTerminal,
 )
-from bridge.errors import BridgeError, SessionNotFound, TurnNotFound
+from bridge.errors import BridgeError, NotFound, SessionNotFound, TurnNotFound
 from bridge.events import (
+    Attachment,
     Block,
     BlockFinished,
     DeltaAdded,
@@ -227,6 +228,13 @@ class FakeService:
         if found is None:
             raise TurnNotFound(turn)
         return found
+
+    async def file(
+        self, who: Principal, name: str, turn: str, number: int | None
+    ) -> tuple[Attachment, bytes]:
+        """Of no turn here: the real service's own tests have some."""
+        await self.turn(who, name, turn)
+        raise NotFound
 
     def call(self, who: Principal, name: str, command: Command, done: Callable[[object], None]) -> None:
         self.calls.append((name, command))

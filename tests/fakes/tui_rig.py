@@ -124,7 +124,7 @@ class TuiRig:
             supervisor = Supervisor("sessions", budget=RestartBudget(5, 60), clock=clock)
             self.registry = Registry(
                 journal,
-                {"tmux": BackendKind(self._backend, KeyboardRules())},
+                {"tmux": BackendKind(self._backend, KeyboardRules(Path("/nowhere")))},
                 lambda name: self,
                 lambda name: None,
                 supervisor,

@@ -130,11 +130,57 @@ def test_options_that_take_several_kinds_name_only_the_field() -> None:
     assert field == "mcp_config"
 
 
-def test_attachments_are_refused_for_now() -> None:
-    """An empty list asks for nothing."""
-    one = {"name": "a", "media_type": "text/plain", "data": ""}
-    assert refusal("submit", {"prompt": "x", "attachments": [one]})[0] == "attachments"
+def test_files_come_with_a_prompt_or_in_place_of_one() -> None:
+    """In base64, padded or not, or as the bytes themselves; an empty list asks for nothing."""
     assert parse("session", "submit", {"prompt": "x", "attachments": []}) == SubmitPrompt(prompt="x")
+    for data in ("aGVsbG8=", "aGVsbG8", b"hello"):
+        one = {"name": "größe.txt", "media_type": "Text/Plain; charset=utf-8", "data": data}
+        command = parse("session", "submit", {"attachments": [one]})
+        assert isinstance(command, SubmitPrompt)
+        assert [(f.name, f.media_type, f.data) for f in command.attachments] == [
+            ("größe.txt", "text/plain", b"hello")
+        ]
+        assert "hello" not in repr(command)  # for logs
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "said"),
+    [
+        ({"name": "a/b"}, "name", "without a path"),
+        ({"name": "a\\b"}, "name", "without a path"),
+        ({"name": ".."}, "name", "must name the file"),
+        ({"name": " "}, "name", "must name the file"),
+        ({"name": "a\nb"}, "name", "control characters"),
+        ({"name": "a\0"}, "name", "control characters"),
+        ({"name": "ä" * 128}, "name", "at most 255 bytes"),
+        ({"name": None}, "name", "is required"),
+        ({"media_type": "image"}, "media_type", "as image/png"),
+        ({"media_type": "image/png\n"}, "media_type", ""),
+        ({"media_type": "../etc"}, "media_type", "as image/png"),
+        ({"data": "a b"}, "data", "is not base64"),
+        ({"data": "a"}, "data", "is not base64"),
+        ({"data": 5}, "data", "must be base64"),
+        ({"size": 5}, "size", "is not known here"),
+        ({"nam": "x"}, "nam", "did you mean 'name'"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_field(change: dict[str, Any], field: str, said: str) -> None:
+    """By its place in the list."""
+    one = {"name": "a.txt", "media_type": "text/plain", "data": "aGVsbG8="}
+    if field == "media_type" and change["media_type"].endswith("\n"):
+        parse("session", "submit", {"attachments": [{**one, **change}]})  # white space around it is nothing
+        return
+    found, message = refusal("submit", {"prompt": "x", "attachments": [one, {**one, **change}]})
+    assert found == f"attachments.1.{field}"
+    assert said in message
+
+
+def test_files_come_with_no_command() -> None:
+    """A slash command takes none."""
+    one = {"name": "a.txt", "media_type": "text/plain", "data": "aGVsbG8="}
+    assert refusal("submit", {"command": "/compact", "attachments": [one]})[0] == "attachments"
+    assert refusal("submit", {"attachments": {"name": "a"}})[0] == "attachments"
+    assert refusal("submit", {"attachments": [7]})[0] == "attachments.0"
 
 
 def test_a_command_stands_in_place_of_a_prompt() -> None:

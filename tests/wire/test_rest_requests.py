@@ -163,7 +163,7 @@ async def test_no_answer_is_kept_by_anybody(rest: RestClient) -> None:
         ({"prompt": 7}, "prompt", "must be a string"),
         ({"promt": "x"}, "promt", "did you mean 'prompt'"),
         ({"prompt": "x", "mode": "now"}, "mode", "must be one of"),
-        ({"prompt": "x", "attachments": [{"name": "a"}]}, "attachments", "not supported"),
+        ({"prompt": "x", "attachments": [{"name": "a"}]}, "attachments.0.media_type", "is required"),
     ],
 )
 async def test_a_wrong_body_is_refused_as_on_the_channels(

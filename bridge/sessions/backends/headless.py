@@ -158,7 +158,7 @@ class HeadlessBackend:
         identity: str = turn if link.prompted else await asyncio.to_thread(self._identity, turn)
         try:
             async with asyncio.timeout(self._host.claude.start_timeout_s):
-                await link.prompt(turn, prompt, identity)
+                await link.prompt(turn, prompt, identity, files)
         except TimeoutError:
             limit = self._host.claude.start_timeout_s
             raise BackendError(f"claude did not read the prompt within {limit:g} s") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal as signals
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,7 +18,7 @@ import structlog
 
 from bridge.errors import BackendError, TmuxError
 from bridge.events import RequestId, TurnId
-from bridge.sessions.backends.base import Batch, Checkpoint, Sink
+from bridge.sessions.backends.base import Batch, Checkpoint, File, Sink
 from bridge.sessions.backends.pane import PaneWriter, Transcript
 from bridge.sessions.backends.pipe import Pipe
 from bridge.sessions.backends.process import Process, reap
@@ -103,12 +103,12 @@ class Link:
     def writable(self) -> bool:
         return self._pipe.idle and not self._pipe.closed
 
-    async def prompt(self, turn: TurnId, text: str, identity: str) -> None:
+    async def prompt(self, turn: TurnId, text: str, identity: str, files: Sequence[File] = ()) -> None:
         """`identity` is the prompt's id as the CLI is told it."""
         self._parser.expect(turn, identity)
         self.prompted = True
         self._pane.write(self._transcript.prompt(text))
-        await self._pipe.write(stdin.prompt(identity, text))
+        await self._pipe.write(stdin.prompt(identity, text, files))
 
     async def ask(self, subtype: str, *, within_s: float = CONTROL_S, **arguments: Any) -> ControlReply:
         """A control request and its answer. Raises `BackendError` where there is none in time, where the

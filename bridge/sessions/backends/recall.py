@@ -14,12 +14,14 @@ from typing import Any
 import orjson
 
 from bridge.events import TurnId
+from bridge.sessions.backends.attached import files_of
 from bridge.sessions.backends.base import Launch, Recalled
 from bridge.sessions.backends.kept import transcript_path
 from bridge.sessions.backends.status import read_status
 from bridge.sessions.backends.typist import Entered
 from bridge.sessions.claude.keyboard import as_acknowledged
 from bridge.sessions.claude.launch import OUT
+from bridge.sessions.claude.mentions import without_files
 from bridge.sessions.claude.stream_json import StreamParser
 from bridge.sessions.claude.tui import TuiReader
 from bridge.signals import TurnEnded
@@ -112,7 +114,9 @@ def _replayed(path: Path, last: LastTurn) -> str:
                 said = orjson.loads(line)
                 if said["uuid"] == last.identity and said["isReplay"]:
                     content = said["message"]["content"]
-                    return content if isinstance(content, str) else "".join(b["text"] for b in content)
+                    if isinstance(content, str):
+                        return content
+                    return "".join(b["text"] for b in content if b["type"] == "text")
     return ""
 
 
@@ -141,6 +145,7 @@ class TuiRecall:
         if entered.get("generation") != launch.generation:
             return Recalled(checkpoint, conversation=conversation)
         turn, text = TurnId(str(entered.get("turn"))), as_acknowledged(str(entered.get("text")))
+        text = without_files(text, str(files_of(session) / turn))
         if not entered.get("known"):
             # Typed, and not acknowledged when the bridge that typed it ended.
             return Recalled(checkpoint, turn, text, conversation=conversation)

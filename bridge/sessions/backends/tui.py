@@ -24,8 +24,9 @@ import structlog
 
 from bridge.config import ClaudeConfig
 from bridge.errors import BackendError, TmuxError
-from bridge.events import RequestId, SessionName, TurnId
+from bridge.events import Attachment, RequestId, SessionName, TurnId
 from bridge.sessions.backends import ask_hook
+from bridge.sessions.backends.attached import FILES, files_of, write_files
 from bridge.sessions.backends.base import Answer, Batch, Checkpoint, File, Launch, Liveness, Sink
 from bridge.sessions.backends.hooks import HookServer
 from bridge.sessions.backends.kept import beginning, config_folder, transcript_path
@@ -37,6 +38,7 @@ from bridge.sessions.backends.stillness import Watched, watch_for_hangs
 from bridge.sessions.backends.tail import FileWatch
 from bridge.sessions.backends.tui_link import TICK_S, TuiLink
 from bridge.sessions.backends.typist import Entered, Typist
+from bridge.sessions.claude import mentions
 from bridge.sessions.claude.keyboard import as_acknowledged, as_command, as_typed
 from bridge.sessions.claude.launch import LAUNCHER, find_claude
 from bridge.sessions.claude.tui import TuiReader
@@ -69,6 +71,8 @@ SCREEN_LINES = 8
 """Of what the screen showed last: enough to see why a process ended. For people alone."""
 BEGIN = "begin"
 """A file beside a process: how many bytes its transcript had when it was started."""
+NO_TURN = "0" * 36
+"""As long as a turn's id."""
 DENIED = "A person refused this."
 """What Claude is told where nobody gave a reason."""
 
@@ -101,8 +105,17 @@ class TuiHost:
 class KeyboardRules:
     """What cannot be typed is refused when it is submitted."""
 
+    def __init__(self, sessions: Path) -> None:
+        """`sessions` holds a folder for each session."""
+        self._sessions = sessions
+
     def prompt(self, text: str) -> None:
         as_typed(text)
+
+    def with_files(self, text: str, session: SessionName, files: Sequence[Attachment]) -> None:
+        # Which turn it will be changes neither how long the paths are nor what in them matters.
+        folder = files_of(self._sessions / session) / NO_TURN
+        as_typed(mentions.with_files(text, str(folder), [(f.name, f.media_type, f.size) for f in files]))
 
     def command(self, text: str) -> str:
         return as_acknowledged(as_command(text))
@@ -420,7 +433,13 @@ class TuiBackend:
 
     async def send_prompt(self, turn: TurnId, prompt: str, files: Sequence[File] = ()) -> None:
         await replace_unfit(self._running(), self._host.claude.stop_timeout_s / 3)
-        await self._keyboard().send(turn, prompt)
+        text = prompt
+        if files:
+            folder = files_of(self._folder) / turn
+            await asyncio.to_thread(write_files, folder, files)
+            given = [(f.name, f.media_type, len(f.data)) for f in files]
+            text = mentions.with_files(prompt, str(folder), given)
+        await self._keyboard().send(turn, text)
 
     async def interrupt(self) -> None:
         await self._keyboard().interrupt()
@@ -469,11 +488,12 @@ class TuiBackend:
 
 
 def _prepare(session: Path, folder: Path, files: Mapping[str, str]) -> None:
-    """A fresh folder for one process; what is not acknowledged of an earlier one is kept."""
+    """A fresh folder for one process; what is not acknowledged of an earlier one is kept, and what was
+    attached to prompts, which Claude may look at again."""
     try:
         session.mkdir(mode=0o700, parents=True, exist_ok=True)
         for old in session.iterdir():
-            if old.is_dir():
+            if old.is_dir() and old.name != FILES:
                 shutil.rmtree(old, ignore_errors=True)
         folder.mkdir(mode=0o700)
         for name, text in files.items():

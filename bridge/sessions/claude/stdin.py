@@ -6,20 +6,57 @@ nothing else may ever be written to it.
 
 from __future__ import annotations
 
-from typing import Any
+import base64
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import orjson
 
+from bridge.commands import file_kind
 from bridge.events import RequestId
 
 Json = dict[str, Any]
 
 
-def prompt(identity: str, text: str) -> bytes:
+class Attached(Protocol):
+    """A file that comes with a prompt."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def media_type(self) -> str: ...
+
+    @property
+    def data(self) -> bytes: ...
+
+
+def prompt(identity: str, text: str, files: Sequence[Attached] = ()) -> bytes:
     """Verbatim: `client_composed` keeps the CLI from reading `/…` or `@…` out of it. The CLI runs one
-    `uuid` once, however often it is sent, also over `--resume`."""
-    message = {"role": "user", "content": text}
+    `uuid` once, however often it is sent, also over `--resume`.
+
+    Files come first, as the API advises. A picture that is larger than the API likes the CLI makes smaller;
+    it also tells Claude, in a text of its own behind ours, where it has put a copy (2.1.330).
+    """
+    content: str | list[Json] = text
+    if files:
+        # The API refuses a text of white space alone.
+        said: list[Json] = [{"type": "text", "text": text}] if text.strip() else []
+        content = [*map(_block, files), *said]
+    message = {"role": "user", "content": content}
     return _line({"type": "user", "message": message, "uuid": identity, "client_composed": True})
+
+
+def _block(file: Attached) -> Json:
+    kind = file_kind(file.media_type)
+    if kind == "text":
+        source = {"type": "text", "media_type": "text/plain", "data": file.data.decode()}
+        return {"type": "document", "source": source, "title": file.name}
+    encoded = base64.b64encode(file.data).decode()
+    source = {"type": "base64", "media_type": file.media_type, "data": encoded}
+    if kind == "image":
+        return {"type": "image", "source": source}
+    return {"type": "document", "source": source, "title": file.name}
 
 
 def control(request: str, subtype: str, **arguments: Any) -> bytes:

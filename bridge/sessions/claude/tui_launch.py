@@ -9,6 +9,7 @@ own (`needs_own_config`, `seed`).
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from bridge.sessions.claude.launch import (
     option_words,
     run,
 )
+from bridge.sessions.claude.mentions import files_of
 
 SETTINGS, ASK, KEY = "settings.json", "ask.json", "api-key"
 EDITOR = "editor/claude-bridge"
@@ -157,6 +159,10 @@ def tui_environment(
     return env
 
 
+_PLAIN_PATH = re.compile(r"[\w/.@+ -]+")
+"""Nothing in it has a meaning in a rule."""
+
+
 def _settings(
     hooks: Hooks, folder: Path, *, bypass: bool, key: bool, env: Mapping[str, str]
 ) -> dict[str, Any]:
@@ -178,6 +184,9 @@ def _settings(
         # These win over the `env` of a person's or a project's settings.
         "env": {name: env[name] for name in ("EDITOR", "VISUAL")},
     }
+    if _PLAIN_PATH.fullmatch(files := str(files_of(folder.parent))):
+        # Else Claude would have to ask whether it may look again at what was attached to a prompt.
+        settings["permissions"] = {"allow": [f"Read(/{files}/**)"]}
     if bypass:
         settings["skipDangerousModePermissionPrompt"] = True
     if key:

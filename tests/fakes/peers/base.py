@@ -67,6 +67,10 @@ class Peer(ABC):
     async def ask(self, topic: str, event: str, payload: Any = None) -> Reply:
         """Raises `Refused`. What the transport cannot express skips the test, and says why."""
 
+    async def submit_bytes(self, topic: str, payload: Json) -> Reply:
+        """A `submit` whose files have bytes for `data`, in the transport's own way to say bytes."""
+        pytest.skip("this transport has no bytes")
+
     @abstractmethod
     async def leave(self, topic: str) -> None: ...
 

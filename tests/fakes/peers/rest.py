@@ -67,6 +67,21 @@ class RestPeer(Peer):
         name = topic.partition(":")[2]
         return Reply(await (self._of_session if name else self._of_lobby)(event, name, body), self._order())
 
+    async def submit_bytes(self, topic: str, payload: Json) -> Reply:
+        form = aiohttp.FormData(quote_fields=False)  # as browsers and curl write names
+        for key, value in payload.items():
+            for file in value if key == "attachments" else ():
+                data, called, kind = io.BytesIO(file["data"]), file["name"], file["media_type"]
+                form.add_field(key, data, filename=called, content_type=kind)
+            if key != "attachments":
+                form.add_field(key, value)
+        path = f"/sessions/{topic.partition(':')[2]}/turns"
+        async with self.http.post(self._url(path), data=form, headers=self._auth) as answer:
+            said: Json = await answer.json()
+        if answer.status >= 400:
+            raise _refused(answer.status, said)
+        return Reply({"turn": said["id"], "status": said["status"]}, self._order())
+
     async def leave(self, topic: str) -> None:
         self._streams.pop(topic).close()
 

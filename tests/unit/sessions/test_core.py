@@ -685,3 +685,17 @@ def test_a_change_of_phase_off_the_table_is_a_defect_and_raises() -> None:
     core.stop(2.0)
     with pytest.raises(AssertionError):
         core._to(Phase.BUSY, "test", 3.0)
+
+
+def test_a_prompt_that_cannot_be_handed_to_any_process_has_failed() -> None:
+    """What came with it cannot be read any more: the next one runs, and no process is blamed."""
+    core = ready()
+    turn, following = TurnId("t1"), TurnId("t2")
+    submit(core, turn)
+    submit(core, following)
+    out = core.unsendable(turn, "it could not be read", 5.0)
+    (finished,) = of(TurnFinished, out)
+    assert (finished.turn, finished.status, finished.error.code) == (turn, "failed", "internal")
+    assert [p.turn for p in of(SendPrompt, out)] == [following]
+    core.prompt_sent(following)
+    assert core.unsendable(following, "too late", 6.0) == []

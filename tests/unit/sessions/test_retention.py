@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from bridge.errors import InvalidPayload, JournalError, TurnNotFound
 from bridge.events import Block, RequestId, TurnId
 from bridge.service import Service
 from bridge.sessions import retention
+from bridge.sessions.backends.attached import forget_files
 from bridge.sessions.journal import CloseRequest, Journal, Op, SaveBlock, SaveRequest, SaveSession, SaveTurn
 from bridge.sessions.journal_schema import SCHEMA
 from bridge.sessions.records import GiveBack, PruneTurns
@@ -260,3 +262,18 @@ async def test_a_full_disk_does_not_end_the_pruning(tmp_path: Path, monkeypatch:
                     await asyncio.sleep(0)
                 running.cancel()
         assert [line["problem"] for line in said if line["log_level"] == "warning"] == ["the disk is full"]
+
+
+async def test_what_is_kept_of_a_turn_beside_the_journal_goes_with_it(tmp_path: Path) -> None:
+    """Files on disk of the turns that went, and of no other."""
+    house = House(tmp_path)
+    async with house.open() as service:
+        _, turns = await asked(house, service, 3)
+        folders = [tmp_path / "sessions" / "demo" / "files" / turn for turn in turns]
+        for folder in folders:
+            folder.mkdir(parents=True)
+            (folder / "0-a.txt").write_text("a")
+        config = SessionConfig(history_turns=1)
+        forget = partial(forget_files, tmp_path / "sessions")
+        assert await Retention(house.journal, house.registry, FakeClock(), config, forget).once() == 2
+        assert [folder.exists() for folder in folders] == [False, False, True]

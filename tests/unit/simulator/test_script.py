@@ -272,3 +272,17 @@ def test_a_delta_is_about_a_word() -> None:
     """With the white space that follows; very long words come in parts."""
     assert pieces("one two\n\nthree") == ["one ", "two\n\n", "three"]
     assert [len(piece) for piece in pieces("x" * 130)] == [64, 64, 2]
+
+
+def test_what_the_cli_says_of_a_picture_is_not_the_prompt() -> None:
+    """It stands behind it. Files without a word are a prompt without text, and not the one before."""
+    picture: dict[str, Any] = {
+        "type": "image",
+        "source": {"type": "base64", "media_type": "image/png", "data": ""},
+    }
+    copy = {"type": "text", "text": "[Image: source: /tmp/images/1.png]"}
+    assert (
+        find_prompt([{"role": "user", "content": [picture, said("look")["content"][0], copy]}]).text == "look"
+    )
+    earlier = [said("earlier"), {"role": "assistant", "content": "yes"}]
+    assert find_prompt([*earlier, {"role": "user", "content": [picture, copy]}]).text == ""

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.events import RequestId, TurnId
+from bridge.sessions.backends.base import File
 from bridge.sessions.claude import stdin
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)))
@@ -28,6 +29,31 @@ def test_a_prompt_is_one_line_whatever_is_in_it(text: str) -> None:
     assert frame["message"] == {"role": "user", "content": text}
     assert frame["uuid"] == "t1"
     assert frame["client_composed"] is True
+
+
+def test_files_come_before_the_text() -> None:
+    """Each as the kind of block that the API has for it; blanks alone are no text."""
+    files = (
+        File("a.png", "image/png", b"\x89PNG"),
+        File("b.pdf", "application/pdf", b"%PDF-"),
+        File("c.md", "text/markdown", "größer".encode()),
+    )
+    blocks = [
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw=="}},
+        {
+            "type": "document",
+            "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="},
+            "title": "b.pdf",
+        },
+        {
+            "type": "document",
+            "source": {"type": "text", "media_type": "text/plain", "data": "größer"},
+            "title": "c.md",
+        },
+    ]
+    said = {"type": "text", "text": "/look"}
+    assert read(stdin.prompt("t1", "/look", files))["message"]["content"] == [*blocks, said]
+    assert read(stdin.prompt("t1", " \n", files))["message"]["content"] == blocks
 
 
 def test_a_yes_carries_the_input_and_the_chosen_suggestions() -> None:

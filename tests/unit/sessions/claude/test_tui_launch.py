@@ -91,6 +91,11 @@ def test_what_bypasses_permissions_was_confirmed_by_asking_for_it() -> None:
     assert "skipDangerousModePermissionPrompt" not in settings_of(planned())
 
 
+def test_what_was_attached_may_be_read_unasked() -> None:
+    """Of this session alone; where the folder's name means something in a rule, Claude asks instead."""
+    assert settings_of(planned())["permissions"] == {"allow": [f"Read(/{FOLDER.parent}/files/**)"]}
+
+
 # --- settings and environment ----------------------------------------------------------------------
 
 
