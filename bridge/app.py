@@ -50,6 +50,7 @@ from bridge.presence import Presence
 from bridge.screens import Screens
 from bridge.service import Service
 from bridge.sessions.adoption import Adopting, Sidecars, Stray
+from bridge.sessions.backends.forks import TranscriptForks
 from bridge.sessions.backends.headless import Host
 from bridge.sessions.backends.hooks import HookServer
 from bridge.sessions.backends.recall import StreamRecall, TuiRecall
@@ -344,7 +345,11 @@ class Bridge:
         tui = TuiHost(state, tmux, watch, StatusFiles(watch), hooks, claude, os.environ)
         folder = state / "sessions"
         return {
-            "headless": BackendKind(headless.backend, recall=StreamRecall(folder)),
+            "headless": BackendKind(
+                headless.backend,
+                recall=StreamRecall(folder),
+                fork=TranscriptForks(state, headless.config_folder),
+            ),
             "tmux": BackendKind(tui.backend, KeyboardRules(), TuiRecall(folder)),
         }
 

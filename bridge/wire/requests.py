@@ -19,6 +19,7 @@ from bridge.commands import (
     CancelTurn,
     Command,
     ConfigureSession,
+    ForkSession,
     InterruptTurn,
     JoinSession,
     JoinTerminal,
@@ -70,6 +71,7 @@ _EVENTS: dict[TopicKind, dict[str, type[Command]]] = {
         "start": StartSession,
         "stop": NameSession,
         "delete": DeleteSession,
+        "fork": ForkSession,
         "list": ListSessions,
         "tree": ReadTree,
     },
@@ -143,7 +145,7 @@ def parse(kind: TopicKind, event: object, payload: object) -> Command:
         return _typed(command.text.encode(), "text")
     if isinstance(command, SubmitPrompt):
         _check_prompt(command)
-    elif isinstance(command, StartSession | NameSession):
+    elif isinstance(command, StartSession | NameSession | ForkSession):
         check_name(command.name)
     return command
 

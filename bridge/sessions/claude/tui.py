@@ -414,7 +414,7 @@ class TuiReader:
         content, prompt_id = message.get("content"), entry.get("promptId")
         origin = entry.get("origin")
         if isinstance(origin, dict) and origin.get("kind") == "human" and prompt_id:
-            return self._prompt_read(str(prompt_id), _prompt_text(content), begin, now)
+            return self._prompt_read(str(prompt_id), prompt_text(content), begin, now)
         turn = self._turn
         if isinstance(content, str):
             return self._command_read(turn, content, prompt_id)
@@ -454,7 +454,7 @@ class TuiReader:
         if turn is not None and (turn.command or turn.prompt_id == prompt_id):
             turn.in_transcript = True
             if content.startswith("<local-command-stdout>"):
-                turn.output = _plain(content)
+                turn.output = plain_output(content)
         return []
 
     def _assistant(self, entry: Json, message: Json) -> list[Signal]:
@@ -704,7 +704,7 @@ def _squeezed(text: str) -> str:
     return "".join(text.split())
 
 
-def _prompt_text(content: object) -> str:
+def prompt_text(content: object) -> str:
     if isinstance(content, str):
         return content
     blocks = content if isinstance(content, list) else []
@@ -713,7 +713,7 @@ def _prompt_text(content: object) -> str:
     )
 
 
-def _plain(said: str) -> str:
+def plain_output(said: str) -> str:
     """What a slash command printed, without its tags and colours."""
     text = said.removeprefix("<local-command-stdout>").removesuffix("</local-command-stdout>")
     plain, _, rest = text.partition("\x1b[")
