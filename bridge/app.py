@@ -53,6 +53,7 @@ from bridge.sessions.adoption import Adopting, Sidecars, Stray
 from bridge.sessions.backends.forks import TranscriptForks
 from bridge.sessions.backends.headless import Host
 from bridge.sessions.backends.hooks import HookServer
+from bridge.sessions.backends.past import TranscriptPast
 from bridge.sessions.backends.recall import StreamRecall, TuiRecall
 from bridge.sessions.backends.status import StatusFiles
 from bridge.sessions.backends.tail import FileWatch
@@ -349,8 +350,11 @@ class Bridge:
                 headless.backend,
                 recall=StreamRecall(folder),
                 fork=TranscriptForks(state, headless.config_folder),
+                past=TranscriptPast(headless.config_folder),
             ),
-            "tmux": BackendKind(tui.backend, KeyboardRules(), TuiRecall(folder)),
+            "tmux": BackendKind(
+                tui.backend, KeyboardRules(), TuiRecall(folder), past=TranscriptPast(tui.config_folder)
+            ),
         }
 
     def _hung_up(self, listener: _Listener, service: Service) -> None:

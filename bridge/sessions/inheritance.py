@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import structlog
 
 from bridge.errors import BackendError, InternalError, InvalidPayload
-from bridge.events import SessionName, Turn
+from bridge.events import SessionName, Turn, TurnId
 from bridge.sessions.actor import Parting
 from bridge.sessions.backends.base import Branch, Forks, KeptTurn, Past
 from bridge.sessions.facts import Facts
@@ -79,6 +79,14 @@ def forked(name: SessionName, parting: Parting) -> Inherited:
     return Inherited(facts, (copy,), past.last_number)
 
 
+def _named(turn: TurnId) -> bool:
+    """Whether Claude knows it by this id, and not only the session, which counts those that it is told of."""
+    try:
+        return str(UUID(turn)) == turn
+    except ValueError:
+        return False
+
+
 class Forking:
     """A conversation's beginning is made; `kept` once there is a session that has it."""
 
@@ -99,7 +107,7 @@ async def forking(
     """
     loop = asyncio.get_running_loop()
     into, of = inherited.facts.conversation or "", parting.facts.conversation or ""
-    kept = tuple(KeptTurn(t.turn, t.source == "client", t.status, t.said) for t in parting.past.turns)
+    kept = tuple(KeptTurn(t.turn, _named(t.turn), t.status, t.said) for t in parting.past.turns)
     state = Forking()
     try:
         work = loop.run_in_executor(None, forks.begin, Branch(of, into, kept))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
-from tests.fakes.bridge import BridgeProcess, Sessions, sim
-from tests.fakes.phoenix_js import JsChannel, Refused
+from tests.fakes.bridge import END_S, BridgeProcess, Sessions, sim
+from tests.fakes.phoenix_js import Clients, JsChannel, Refused
 
 pytestmark = pytest.mark.real
 
@@ -151,3 +152,110 @@ def test_a_session_in_a_terminal_is_not_forked(sessions: Sessions) -> None:
         sessions.socket.join("sessions").push("fork", {"name": "never", "from": source.topic[8:]})
     assert (refused.value.response["reason"], refused.value.response["field"]) == ("invalid_payload", "from")
     assert "terminal" in refused.value.response["message"]
+
+
+# --- a bridge that is killed meanwhile ------------------------------------------------------------------
+
+
+def notes(bridge: BridgeProcess) -> list[str]:
+    folder = bridge.state_dir / "forks"
+    return [f.name for f in folder.iterdir()] if folder.is_dir() else []
+
+
+def copies(bridge: BridgeProcess) -> set[str]:
+    """The conversations that Claude has files of."""
+    return {f.stem for f in (bridge.state_dir / "claude").glob("projects/*/*.jsonl")}
+
+
+@pytest.mark.parametrize("moment", ["asked", "noted", "copied", "answered"])
+def test_a_bridge_that_is_killed_in_a_fork_leaves_all_of_it_or_nothing(
+    own_bridge: BridgeProcess, clients: Clients, moment: str
+) -> None:
+    """The fork works, or there is no trace of it and it can be asked for again."""
+    socket = clients.connect(own_bridge.url, own_bridge.token)
+    source = socket.join("session:source", {"start": {}})
+    source.ask("alpha")
+    before = copies(own_bridge)
+    pending = socket.join("sessions").send("fork", {"name": "fork", "from": "source"})
+    deadline = time.monotonic() + END_S
+    reached = {
+        "asked": lambda: True,
+        "noted": lambda: bool(notes(own_bridge)) or copies(own_bridge) != before,
+        "copied": lambda: copies(own_bridge) != before,
+    }
+    if moment == "answered":
+        pending.reply()
+    else:
+        while not reached[moment]():
+            assert time.monotonic() < deadline
+    own_bridge.kill()
+    own_bridge.start()
+    again = clients.connect(own_bridge.url, own_bridge.token)
+    lobby = again.join("sessions")
+    if "fork" not in {s["name"] for s in lobby.joined["sessions"]}:
+        assert moment != "answered"
+        assert copies(own_bridge) == before
+        lobby.push("fork", {"name": "fork", "from": "source"})
+    branch = again.join("session:fork")
+    assert [t["prompt"] for t in branch.joined["turns"]] == ["alpha"]
+    branch.ask("beta")
+    assert [text for _, text in asked(own_bridge, "beta")] == ["alpha", "You said: alpha", "beta"]
+    assert notes(own_bridge) == []
+    assert len(copies(own_bridge)) == len(before) + 1
+
+
+# --- conversations that were begun outside ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["headless", "tmux"])
+def test_a_conversation_from_outside_comes_with_its_history(
+    bridge: BridgeProcess, sessions: Sessions, backend: str
+) -> None:
+    """Begun by another bridge's session, or anybody: only Claude's file is left of it."""
+    outside = sessions.join("outside", backend=backend)
+    outside.ask("rho")
+    outside.ask(f"sigma {sim(text='Thought.')}")
+    told = outside.push("history", {})["turns"]
+    conversation = outside.wait_session(state="idle")["conversation"]
+    name = sessions.name("taken")
+    start = {"name": name, "backend": backend, "resume": conversation}
+    with pytest.raises(Refused) as refused:
+        sessions.socket.join("sessions").push("start", start)
+    assert refused.value.reason == "session_exists"
+    assert "fork" in refused.value.response["message"]
+    sessions.socket.join("sessions").push("delete", {"name": outside.topic[8:]})
+    made = sessions.socket.join("sessions").push("start", start)
+    assert (made["session"]["conversation"], made["session"]["turns"]) == (conversation, 2)
+    taken = sessions.socket.join(f"session:{name}")
+    turns = taken.joined["turns"]
+    assert [(t["prompt"], t["text"], t["status"]) for t in turns] == [
+        (t["prompt"], t["text"], t["status"]) for t in told
+    ]
+    assert {(t["source"], t["author"]) for t in turns} == {("terminal", None)}
+    taken.ask("tau")
+    assert [text for _, text in asked(bridge, "tau")][-3:] == [turns[1]["prompt"], "Thought.", "tau"]
+    if backend == "headless":
+        branch = fork(sessions, taken, "branch", from_turn=turns[0]["id"])
+        branch.ask("upsilon")
+        assert [text for _, text in asked(bridge, "upsilon")] == ["rho", "You said: rho", "upsilon"]
+
+
+@pytest.mark.parametrize("backend", ["headless", "tmux"])
+def test_a_conversation_that_claude_does_not_have_is_refused(sessions: Sessions, backend: str) -> None:
+    """At once, and no session is made."""
+    lobby = sessions.socket.join("sessions")
+    unknown = "00000000-0000-4000-8000-000000000000"
+    with pytest.raises(Refused) as refused:
+        lobby.push("start", {"name": "never", "backend": backend, "resume": unknown})
+    assert (refused.value.reason, refused.value.response["field"]) == ("invalid_payload", "resume")
+    assert "never" not in {s["name"] for s in lobby.push("list", {})["sessions"]}
+
+
+def test_the_command_forks(bridge: BridgeProcess, sessions: Sessions) -> None:
+    """And says with how much the new one begins."""
+    source = sessions.join()
+    first = source.ask("phi").finished["turn"]
+    source.ask("chi")
+    name = sessions.name("fork")
+    said = bridge.run("fork", source.topic[8:], name, "--from-turn", first)
+    assert (said.returncode, said.stdout) == (0, f"{name} begins with 1 turns of {source.topic[8:]}.\n")

@@ -156,10 +156,10 @@ class Backend(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KeptTurn:
-    """A finished turn that a fork begins with. `asked`: by a client; `said`: Claude has said something."""
+    """A finished turn that a fork begins with. `named`: Claude knows it by this id; `said`: it answered."""
 
     id: TurnId
-    asked: bool
+    named: bool
     status: TurnStatus
     said: bool
 

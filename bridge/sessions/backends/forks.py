@@ -69,16 +69,16 @@ class TranscriptForks:
 
 def _cut(source: Path, branch: Branch) -> Cut:
     with source.open("rb") as lines:
-        return find_cut(lines, [Told(turn.id, turn.asked) for turn in branch.turns])
+        return find_cut(lines, [Told(turn.id, turn.named) for turn in branch.turns])
 
 
 def _whole(cut: Cut, branch: Branch, *, late: bool) -> bool:
     """Whether the file has all of these turns; False: not yet. Raises `BackendError` where it never will."""
     known = next((n for n, turn in enumerate(branch.turns) if turn.id == cut.last), -1)
     after = branch.turns[known + 1 :]
-    missing = [turn for turn in after if turn.asked and turn.said and turn.status == "completed"]
+    missing = [turn for turn in after if turn.named and turn.said and turn.status == "completed"]
     # Who began by itself is not known by name; else the last one that the file knows.
-    ends = next((turn for turn in reversed(after) if not turn.asked), None)
+    ends = next((turn for turn in reversed(after) if not turn.named), None)
     ends = ends or (branch.turns[known] if known >= 0 else None)
     unanswered = ends is not None and ends.said and not cut.answered
     if not missing and not (unanswered and ends is not None and ends.status in ("completed", "interrupted")):

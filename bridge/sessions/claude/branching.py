@@ -26,10 +26,10 @@ QUEUED = "queue-operation"
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A finished turn, as far as a transcript is searched for it. `asked`: a client's, whose id is known."""
+    """A finished turn, as far as a transcript is searched for it. `named`: by this id."""
 
     id: TurnId
-    asked: bool
+    named: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Cut:
 
 def find_cut(lines: Iterable[bytes], turns: Sequence[Told]) -> Cut:
     """`lines` with their ends; half a line at the end counts as not there. `turns` oldest first."""
-    rank = {own: n for n, turn in enumerate(turns) if turn.asked for own in identities(turn.id, TIMES_SENT)}
+    rank = {own: n for n, turn in enumerate(turns) if turn.named for own in identities(turn.id, TIMES_SENT)}
     newest, offset = -1, 0
     end: int | None = None
     by_itself = 0  # turns of this kind that belong to `turns` and are still to come
@@ -75,7 +75,7 @@ def find_cut(lines: Iterable[bytes], turns: Sequence[Told]) -> Cut:
 def _by_itself(turns: Sequence[Told], after: int) -> int:
     count = 0
     for turn in turns[after + 1 :]:
-        if turn.asked:
+        if turn.named:
             break
         count += 1
     return count

@@ -21,7 +21,14 @@ import orjson
 
 from bridge.events import Outcome, RequestId, TurnError, TurnId, Usage
 from bridge.sessions.claude.blocks import Blocks
-from bridge.sessions.claude.messages import REQUEST_KINDS, entry_of, error_code, output_text, usage_of
+from bridge.sessions.claude.messages import (
+    REQUEST_KINDS,
+    entry_of,
+    error_code,
+    output_text,
+    plain_output,
+    usage_of,
+)
 from bridge.signals import (
     AnswerMoot,
     AnswerNeeded,
@@ -60,8 +67,6 @@ LATER = 1000
 _PASTED = re.compile(r"</?pasted_content id=\"\w+\">")
 _STATUS = re.compile(r"API Error: ([45]\d\d)\b")
 INTERRUPTED = "[Request interrupted by user"
-OUR_HOOKS = re.compile(r"\w+ \[http://127\.0\.0\.1:\d+/hook\] ")
-"""`/compact` prints how each hook went."""
 SYNTHETIC = "<synthetic>"
 MODES = {"default": "manual"}
 """The CLI's files and hooks say `default` where its own screen and options say `manual`."""
@@ -711,14 +716,3 @@ def prompt_text(content: object) -> str:
     return "\n".join(
         str(b.get("text", "")) for b in blocks if isinstance(b, dict) and b.get("type") == "text"
     )
-
-
-def plain_output(said: str) -> str:
-    """What a slash command printed, without its tags and colours."""
-    text = said.removeprefix("<local-command-stdout>").removesuffix("</local-command-stdout>")
-    plain, _, rest = text.partition("\x1b[")
-    while rest:
-        _, _, rest = rest.partition("m")
-        more, _, rest = rest.partition("\x1b[")
-        plain += more
-    return "\n".join(line for line in plain.splitlines() if not OUR_HOOKS.match(line)).strip()
