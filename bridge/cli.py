@@ -255,7 +255,7 @@ def fork(
     """Begin another session with the turns of one, which goes on as it did."""
     payload = {"name": name, "from": source} | ({} if from_turn is None else {"from_turn": from_turn})
     answer = _run(client.ask(_look(state_dir, url, token), "sessions", "fork", payload))
-    return _told(answer, as_json, lambda a: f"{name} begins with {a['session']['turns']} turns of {source}.")
+    return _told(answer, as_json, lambda _: f"{name} goes on from {source}.")
 
 
 @cli.command()

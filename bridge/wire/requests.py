@@ -197,7 +197,8 @@ def _explain(model: type[Command], error: ValidationError) -> InvalidPayload:
     if problem["type"] == "extra_forbidden":
         path = list(problem["loc"])
         owner = _NESTED.get(str(path[0]), model) if len(path) > 1 else model
-        sentence = f"is not known here{_near(path[-1], owner.model_fields)}"
+        known = [field.alias or name for name, field in owner.model_fields.items()]
+        sentence = f"is not known here{_near(path[-1], known)}"
     else:
         sentence = _sentence(problem["type"], problem.get("ctx", {}), problem["msg"])
     return InvalidPayload(".".join(map(str, path)), sentence)

@@ -252,10 +252,12 @@ def test_a_conversation_that_claude_does_not_have_is_refused(sessions: Sessions,
 
 
 def test_the_command_forks(bridge: BridgeProcess, sessions: Sessions) -> None:
-    """And says with how much the new one begins."""
+    """From the turn that is named."""
     source = sessions.join()
     first = source.ask("phi").finished["turn"]
     source.ask("chi")
     name = sessions.name("fork")
     said = bridge.run("fork", source.topic[8:], name, "--from-turn", first)
-    assert (said.returncode, said.stdout) == (0, f"{name} begins with 1 turns of {source.topic[8:]}.\n")
+    assert (said.returncode, said.stdout) == (0, f"{name} goes on from {source.topic[8:]}.\n")
+    turns = sessions.socket.join(f"session:{name}").joined["turns"]
+    assert [t["id"] for t in turns] == [first]
