@@ -242,13 +242,19 @@ class Held(NothingToCopy):
         self.begun = threading.Event()
         self.go_on = threading.Event()
         self.settled: list[bool] = []
+        self.made: list[bool] = []
+        """At each settling, whether what was begun had come to its end."""
+        self.over = False
 
     def begin(self, branch: Branch) -> None:
         self.begun.set()
         assert self.go_on.wait(10)
+        self.over = True
 
     def settle(self, conversation: str, *, kept: bool) -> None:
+        self.go_on.set()  # nobody waits for it who does not have to
         self.settled.append(kept)
+        self.made.append(self.over)
 
 
 async def until_begun(held: Held) -> None:
@@ -285,10 +291,9 @@ async def test_a_client_that_goes_in_the_middle_leaves_no_half_of_a_fork(house: 
             task = group.create_task(service.fork(ME, fork("fork", "demo")))
             await until_begun(held)
             task.cancel()
-            await asyncio.sleep(0)
-            assert held.settled == []
+            await asyncio.wait([task], timeout=0.1)
             held.go_on.set()
-        assert held.settled == [False]
+        assert (held.settled, held.made) == ([False], [True])
         assert [s.name for s in service.list_sessions(ME)] == ["demo"]
 
 
