@@ -52,8 +52,10 @@ from bridge.screens import Screens
 from bridge.service import Service
 from bridge.sessions.adoption import Adopting, Sidecars, Stray
 from bridge.sessions.backends.attached import forget_files
+from bridge.sessions.backends.forks import TranscriptForks
 from bridge.sessions.backends.headless import Host
 from bridge.sessions.backends.hooks import HookServer
+from bridge.sessions.backends.past import TranscriptPast
 from bridge.sessions.backends.recall import StreamRecall, TuiRecall
 from bridge.sessions.backends.status import StatusFiles
 from bridge.sessions.backends.tail import FileWatch
@@ -347,8 +349,18 @@ class Bridge:
         tui = TuiHost(state, tmux, watch, StatusFiles(watch), hooks, claude, os.environ)
         folder = state / "sessions"
         return {
-            "headless": BackendKind(headless.backend, recall=StreamRecall(folder)),
-            "tmux": BackendKind(tui.backend, KeyboardRules(folder), TuiRecall(folder)),
+            "headless": BackendKind(
+                headless.backend,
+                recall=StreamRecall(folder),
+                fork=TranscriptForks(state, headless.config_folder),
+                past=TranscriptPast(headless.config_folder),
+            ),
+            "tmux": BackendKind(
+                tui.backend,
+                KeyboardRules(folder),
+                TuiRecall(folder),
+                past=TranscriptPast(tui.config_folder),
+            ),
         }
 
     def _hung_up(self, listener: _Listener, service: Service) -> None:

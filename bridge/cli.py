@@ -242,6 +242,24 @@ def start(
 
 
 @cli.command()
+def fork(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="The session to begin with.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new session's name.")],
+    from_turn: Annotated[
+        str | None, typer.Option(metavar="TURN", help="The last turn to begin with; else the last finished.")
+    ] = None,
+    as_json: Json = False,
+    state_dir: StateDir = None,
+    url: Url = None,
+    token: Token = None,
+) -> int:
+    """Begin another session with the turns of one, which goes on as it did."""
+    payload = {"name": name, "from": source} | ({} if from_turn is None else {"from_turn": from_turn})
+    answer = _run(client.ask(_look(state_dir, url, token), "sessions", "fork", payload))
+    return _told(answer, as_json, lambda _: f"{name} goes on from {source}.")
+
+
+@cli.command()
 def stop(
     name: Name, as_json: Json = False, state_dir: StateDir = None, url: Url = None, token: Token = None
 ) -> int:

@@ -69,6 +69,14 @@ class StartSession(StartOptions):
         return StartOptions.model_validate(self.model_dump(exclude={"name"}))
 
 
+class ForkSession(Command):
+    """`name` is the new session's, `from` the one whose history it begins with, up to `from_turn`."""
+
+    name: str
+    source: str = Field(alias="from")
+    from_turn: str | None = None
+
+
 class NameSession(Command):
     """`stop` and `delete` of the lobby."""
 

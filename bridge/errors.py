@@ -64,11 +64,10 @@ class SessionExists(BridgeError):
     code = "session_exists"
     http_status = 409
 
-    def __init__(self, name: str, differing: list[str]) -> None:
+    def __init__(self, name: str, differing: list[str], message: str = "") -> None:
         options = ", ".join(differing)
-        super().__init__(
-            f"Session {name!r} exists with other options ({options}).", name=name, differing=differing
-        )
+        said = message or f"Session {name!r} exists with other options ({options})."
+        super().__init__(said, name=name, differing=differing)
 
 
 class InvalidName(BridgeError):

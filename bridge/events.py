@@ -6,6 +6,7 @@ All of it is immutable and shared between subscribers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NewType
 
@@ -80,6 +81,14 @@ class ToolBlock:
 
 
 AnyBlock = Block | ToolBlock
+
+
+def text_of(blocks: Sequence[AnyBlock]) -> str:
+    """The text of a turn: the text blocks of its last message, joined and right-trimmed."""
+    own = [b for b in blocks if b.parent is None]
+    return "".join(
+        b.text for b in own if isinstance(b, Block) and b.kind == "text" and b.message == own[-1].message
+    ).rstrip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from bridge.commands import (
     CancelTurn,
     Command,
     ConfigureSession,
+    ForkSession,
     InterruptTurn,
     JoinSession,
     NameSession,
@@ -165,6 +166,12 @@ class Service:
         _may_bypass(who, options.permission_mode)
         actor, existing = await self._registry.start(command.name, options, joining=False)
         return actor.view(), existing
+
+    async def fork(self, who: Principal, command: ForkSession) -> Session:
+        who.require("control", command.name)
+        who.require("control", command.source)
+        actor = await self._registry.fork(command.name, command.source, command.from_turn)
+        return actor.view()
 
     async def stop(self, who: Principal, command: NameSession) -> Session:
         who.require("control", command.name)

@@ -42,7 +42,7 @@ MACHINERY = tuple(
             "adoption",
             "pool",
         ),
-        *("idle", "starts", "retention"),
+        *("idle", "starts", "retention", "inheritance", "journal_copy"),
     )
 )
 

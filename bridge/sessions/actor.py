@@ -64,11 +64,13 @@ from bridge.sessions.effects import (
     StopProcess,
     TurnAdvanced,
 )
+from bridge.sessions.facts import Facts
 from bridge.sessions.hands import Outcome
 from bridge.sessions.journal import Journal
 from bridge.sessions.keeper import Keeper
 from bridge.sessions.records import (
     DeleteSession,
+    PastTurns,
     PrunedTurn,
     SaveSession,
 )
@@ -119,6 +121,15 @@ class _Change:
     reply: object = None
     unwritten: str = NOT_WRITTEN
     """What `done` is told where it cannot be written down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """A session at one moment, for another to be made of it."""
+
+    facts: Facts
+    past: PastTurns
+    unfinished: tuple[TurnId, ...]
 
 
 class _Notice:
@@ -280,6 +291,25 @@ class Actor:
                     return kept  # else it was queued after we looked
         except JournalError as e:
             raise InternalError(f"The turn could not be read: {e}") from e
+        finally:
+            self._onlookers -= 1
+
+    async def parting(self, last: TurnId | None) -> Parting:
+        """What another session begins with that is forked from this one, up to the turn `last` (None: all
+        that are finished). Raises `TurnNotFound`, and `InvalidPayload` where that turn is not finished."""
+        self._onlookers += 1
+        try:
+            while True:
+                await self._quiet()
+                if last is not None and (held := self.core.held(last)) is not None:
+                    raise InvalidPayload("from_turn", f"is {held.status}; a fork begins with finished turns")
+                mark = self.core.finished
+                past = await self._journal.past(self.core.facts.name, last)
+                await self._quiet()
+                if mark == self.core.finished:
+                    return Parting(replace(self.core.facts), past, tuple(self.core.unfinished()))
+        except JournalError as e:
+            raise InternalError(f"The history could not be read: {e}") from e
         finally:
             self._onlookers -= 1
 

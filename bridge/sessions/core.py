@@ -167,6 +167,9 @@ class SessionCore:
             return self.open.view()
         return next((t for t in self.queue if t.id == turn), None)
 
+    def unfinished(self) -> list[TurnId]:
+        return [*([self.open.id] if self.open is not None else []), *(t.id for t in self.queue)]
+
     # --- what the journal brings back ---------------------------------------------------------------
 
     def restore(

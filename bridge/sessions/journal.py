@@ -24,7 +24,7 @@ import structlog
 from bridge.clock import Clock, SystemClock
 from bridge.errors import JournalError, JournalStalled
 from bridge.events import Outcome, RequestId, SessionName, Turn, TurnId
-from bridge.sessions import journal_files, journal_sql
+from bridge.sessions import journal_copy, journal_files, journal_sql
 from bridge.sessions.backends.base import File
 from bridge.sessions.journal_schema import damaged, describe, of_the_file, open_database, try_writing
 from bridge.sessions.records import (
@@ -33,6 +33,7 @@ from bridge.sessions.records import (
     LoadedSession,
     MoveCheckpoint,
     Op,
+    PastTurns,
     PrunedTurn,
     SaveBlock,
     SaveRequest,
@@ -338,6 +339,11 @@ class Journal:
     async def file(self, session: SessionName, turn: TurnId, number: int) -> File | None:
         """One of them, counted from 0."""
         return await self._ask(lambda db: journal_files.read_one(db, session, turn, number))
+
+    async def past(self, session: SessionName, last: TurnId | None) -> PastTurns:
+        """The finished turns up to `last` (None: all), for a fork. Raises `TurnNotFound` where `last` is no
+        finished turn that is still kept."""
+        return await self._ask(lambda db: journal_copy.past_turns(db, session, last))
 
     async def by_key(self, session: SessionName, key: str) -> TurnRecord | PrunedTurn | None:
         """The turn that was accepted under this idempotency key, with its blocks where it is still kept."""

@@ -20,9 +20,10 @@ from pydantic import TypeAdapter, ValidationError
 from bridge.commands import NAME
 from bridge.errors import JournalError, TurnNotFound
 from bridge.events import AnyBlock, Block, Outcome, Request, ToolBlock, Turn, TurnId
-from bridge.sessions import journal_files
+from bridge.sessions import journal_copy, journal_files
 from bridge.sessions.records import (
     CloseRequest,
+    CopyTurns,
     DeleteSession,
     GiveBack,
     LoadedSession,
@@ -92,6 +93,8 @@ def apply(db: sqlite3.Connection, op: Op, damaged: frozenset[str] | set[str] = f
                 f" WHERE session = {SESSION_ID} AND request = :id AND outcome IS NULL",
                 asdict(op),
             )
+        case CopyTurns():
+            journal_copy.copy_turns(db, op)
         case MoveCheckpoint():
             db.execute(
                 "UPDATE sessions SET generation = :generation, checkpoint = :checkpoint"

@@ -20,6 +20,7 @@ from bridge.events import (
     RequestId,
     SessionName,
     SessionState,
+    Source,
     Turn,
     TurnId,
     TurnStatus,
@@ -87,6 +88,25 @@ class PrunedTurn:
 
     def had(self, prompt: str, attachments: Sequence[Attachment] = ()) -> bool:
         return self.digest == digest_of(prompt, attachments)
+
+
+@dataclass(frozen=True, slots=True)
+class PastTurns:
+    """The finished turns of a session up to one of them, as far as a fork asks: the newest, oldest first."""
+
+    turns: tuple[PastTurn, ...]
+    begun: int
+    """Of all of them those that were started, which is what a session counts as its turns."""
+    last_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class PastTurn:
+    turn: TurnId
+    source: Source
+    status: TurnStatus
+    said: bool
+    """Claude has said something in it."""
 
 
 def digest_of(prompt: str | bytes, attachments: Sequence[Attachment] = ()) -> bytes:
@@ -157,6 +177,19 @@ class CloseRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyTurns:
+    """The finished turns of `source` up to `last` (None: none) are turns of `session` as well, with all that
+    belongs to them but their keys and what was asked of people. Refused where either session is unknown, or
+    `last` is no finished turn of `source`."""
+
+    source: SessionName
+    session: SessionName
+    last: TurnId | None
+    without: tuple[TurnId, ...] = ()
+    """Turns that were not finished when it was decided what is copied, and may be by now."""
+
+
+@dataclass(frozen=True, slots=True)
 class MoveCheckpoint:
     """A backend's place in the input of one generation; ignored where a later generation is recorded."""
 
@@ -195,6 +228,7 @@ Op = (
     | SaveBlock
     | SaveRequest
     | CloseRequest
+    | CopyTurns
     | MoveCheckpoint
     | DeleteSession
     | PruneTurns

@@ -41,10 +41,19 @@ from bridge.events import (
 from bridge.sessions.actor import NOT_WRITTEN, Actor, Done, Publisher
 from bridge.sessions.adoption import LOST, Adopting, Sidecars, Stray, as_loaded
 from bridge.sessions.attachments import FileLimits
-from bridge.sessions.backends.base import Backend, File, Launch, Recall, Sink
+from bridge.sessions.backends.base import Backend, File, Forks, Launch, Past, Recall, Sink
 from bridge.sessions.caretaker import Terms
 from bridge.sessions.core import Phase, SessionCore
 from bridge.sessions.facts import Facts, Limits, PromptRules
+from bridge.sessions.inheritance import (
+    Inherited,
+    forked,
+    forking,
+    forks_of,
+    outlasting,
+    past_of,
+    taken_over,
+)
 from bridge.sessions.journal import Journal
 from bridge.sessions.keeper import Keeper
 from bridge.sessions.records import LoadedSession, SaveSession, SaveTurn
@@ -61,6 +70,10 @@ class BackendKind:
     make: Callable[[SessionName, Sink], Backend]
     rules: PromptRules | None = None
     recall: Recall | None = None
+    fork: Forks | None = None
+    """None: its sessions cannot be forked."""
+    past: Past | None = None
+    """None: conversations that were begun outside the bridge cannot be taken over."""
 
 
 LEAST_AT_ONCE = 4
@@ -104,6 +117,8 @@ class Registry:
         self._looking = asyncio.Lock()
         self._actors: dict[str, Actor] = {}
         self._in_change: dict[str, asyncio.Event] = {}
+        self._taking: set[str] = set()
+        """Conversations from outside that are being read."""
         self._ended: dict[str, asyncio.Event] = {}
         journal.watch(self._journal_changed)
 
@@ -148,7 +163,9 @@ class Registry:
     async def load(self) -> None:
         """Bring back every session of the journal; whether their processes live is found out meanwhile. Then
         those that run and are on no record."""
+        conversations: set[str] = set()
         for loaded in await self._journal.load():
+            conversations.add(loaded.record.conversation or "")
             actor = self._revive(loaded)
             if actor is not None:
                 self._serve(actor)
@@ -156,6 +173,12 @@ class Registry:
             await self._look()
         except TmuxError as e:
             log.warning("could not look for sessions that are on no record", error=str(e))
+        conversations |= {actor.core.facts.conversation or "" for actor in self._actors.values()}
+        for forks in (kind.fork for kind in self._backends.values() if kind.fork is not None):
+            try:
+                await asyncio.to_thread(forks.sweep, conversations)
+            except OSError as e:
+                log.warning("could not remove what is left of a fork", error=str(e))
 
     async def orphans(self) -> list[Stray]:
         """What runs under this state folder's mark, and nobody knows what it is."""
@@ -241,6 +264,36 @@ class Registry:
             raise BackendUnavailable(backend, f"{remedy}; end it: {orphan.end}; or choose another name.")
         return self._actors.get(name)
 
+    async def fork(self, name: str, source: str, from_turn: str | None) -> Actor:
+        """A new session that begins with the finished turns of `source`, which goes on as it did; up to and
+        including `from_turn`, if that is given. All of it is there, or nothing."""
+        if NAME.fullmatch(name) is None:
+            raise InvalidName(name)
+        origin = self.get(source)
+        backend = origin.core.facts.backend
+        forks = forks_of(backend, self._backends[backend].fork, origin.name)
+        await self._unchanging(name)
+        if name not in self._actors and (not self._looked or name in self._orphans):
+            await self._unrecorded(name, backend)
+            await self._unchanging(name)
+        if name in self._actors:
+            raise SessionExists(name, [], f"There is a session {name!r} already; choose another name.")
+        self._room()
+        if (problem := self._journal.problem) is not None:
+            raise InternalError(f"{NOT_WRITTEN}: {problem}.")
+        try:
+            with self._changing(name):
+                parting = await origin.parting(None if from_turn is None else TurnId(from_turn))
+                inherited = forked(SessionName(name), parting)
+                async with forking(forks, parting, inherited, named=from_turn is not None) as fork:
+                    actor = await self._begin(inherited, fork.keep)
+        except InternalError as e:
+            if source not in self._actors:
+                raise SessionNotFound(source) from e  # it was deleted meanwhile
+            raise
+        log.info("session forked", session=name, source=source, turns=actor.core.facts.turns)
+        return actor
+
     async def delete(self, name: str) -> None:
         """Returns once nothing of it is left, so that the name can be used again at once."""
         await self._unchanging(name)
@@ -264,15 +317,45 @@ class Registry:
                 permission_mode=options.permission_mode or self._config.permission_mode,
                 conversation=options.resume or str(uuid4()),
             )
-            actor = self._build(facts)
-            actor.core.created(self._clock.now())
-            try:
-                await self._journal.write([actor.saved()])
-            except JournalError as e:
-                raise InternalError(f"{NOT_WRITTEN}: {e}") from e
-            self._serve(actor)
+            if options.resume is None:
+                actor = await self._begin(Inherited(facts))
+            else:
+                actor = await self._take_over(facts, options.resume)
         log.info("session made", session=name, backend=facts.backend)
         return actor
+
+    async def _begin(self, inherited: Inherited, begun: Callable[[], None] = lambda: None) -> Actor:
+        """A new session, with what it begins with, on disk and served; `begun` is called when it is. Raises
+        `InternalError`."""
+        actor = self._build(inherited.facts, last_number=inherited.last_number)
+        actor.core.created(self._clock.now())
+        try:
+            written = self._journal.write([actor.saved(), *inherited.operations])
+            _, cancelled = await outlasting(written)
+        except JournalError as e:
+            raise InternalError(f"{NOT_WRITTEN}: {e}") from e
+        self._serve(actor)
+        begun()
+        if cancelled is not None:
+            raise cancelled
+        return actor
+
+    async def _take_over(self, facts: Facts, conversation: str) -> Actor:
+        """A session that goes on with a conversation that was begun outside. Of one that two sessions had,
+        each process would know a part, and neither would say so."""
+        holders = [a.name for a in self._actors.values() if a.core.facts.conversation == conversation]
+        if holders or conversation in self._taking:
+            held = (
+                f"belongs to session {holders[0]!r}" if holders else "is being taken over by another session"
+            )
+            said = f"The conversation {conversation} {held}: join that session, or fork it."
+            raise SessionExists(holders[0] if holders else facts.name, ["resume"], said)
+        self._taking.add(conversation)
+        try:
+            turns = await past_of(facts.backend, self._backends[facts.backend].past, conversation)
+            return await self._begin(taken_over(facts, turns))
+        finally:
+            self._taking.discard(conversation)
 
     async def _unchanging(self, name: str) -> None:
         while (changing := self._in_change.get(name)) is not None:
@@ -303,11 +386,11 @@ class Registry:
             actor.core.adopt(self._clock.now())
         return actor
 
-    def _build(self, facts: Facts, loaded: LoadedSession | None = None) -> Actor:
+    def _build(self, facts: Facts, loaded: LoadedSession | None = None, last_number: int = 0) -> Actor:
         limits = Limits(self._config.max_queue, self._config.max_prompt_bytes, self._file_limits)
         kind = self._backends[facts.backend]
         core = SessionCore(facts, limits, Evidence("journal", self._clock.now()), kind.rules)
-        keeper = Keeper(facts)
+        keeper = Keeper(facts, last_number=last_number)
         if loaded is not None:
             numbers = {t.turn.id: t.number for t in loaded.open_turns}
             keeper = Keeper(facts, loaded.record.checkpoint, numbers, loaded.last_number)

@@ -6,7 +6,6 @@ Taking in again what was taken in before (a re-read after a restart) says nothin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from bridge.events import (
@@ -26,6 +25,7 @@ from bridge.events import (
     TurnId,
     TurnStatus,
     Usage,
+    text_of,
 )
 from bridge.sessions.effects import BlockKept
 from bridge.signals import BlockDropped, BlockSettled, TextArrived, ToolAnswered, ToolCalled
@@ -67,12 +67,12 @@ class OpenTurn:
     @property
     def text(self) -> str:
         """The text blocks of the last message, joined and right-trimmed; previews count."""
-        return _text_of(self._blocks())
+        return text_of(self._blocks())
 
     def view(self) -> Turn:
         """The turn as a joining client sees it, previews included."""
         blocks = self._blocks()
-        return replace(self._turn, blocks=blocks, text=_text_of(blocks))
+        return replace(self._turn, blocks=blocks, text=text_of(blocks))
 
     def _blocks(self) -> tuple[AnyBlock, ...]:
         previews = (_partial(n, p) for n, p in self._previews.items())
@@ -178,10 +178,3 @@ class OpenTurn:
 
 def _partial(number: int, preview: _Preview) -> Block:
     return Block(number, preview.kind, "".join(preview.pieces), preview.parent, preview.message)
-
-
-def _text_of(blocks: Sequence[AnyBlock]) -> str:
-    own = [b for b in blocks if b.parent is None]
-    return "".join(
-        b.text for b in own if isinstance(b, Block) and b.kind == "text" and b.message == own[-1].message
-    ).rstrip()

@@ -78,6 +78,7 @@ class Rest:
             "start_session": self._start,
             "read_session": self._read_session,
             "delete_session": self._delete,
+            "fork": self._fork,
             "submit": self._submit,
             "read_turn": self._read_turn,
             "read_attachment": self._read_attachment,
@@ -156,6 +157,11 @@ class Rest:
         reply = await self._ask(call, await call.payload(self._server))
         call.headers[hdrs.LOCATION] = f"/api/sessions/{reply['session']['name']}"
         return answered(call, reply, HTTPStatus.OK if reply.get("existing") else HTTPStatus.CREATED)
+
+    async def _fork(self, call: Call) -> web.StreamResponse:
+        reply = await self._ask(call, await call.payload(self._server))
+        call.headers[hdrs.LOCATION] = f"/api/sessions/{reply['session']['name']}"
+        return answered(call, reply, HTTPStatus.CREATED)
 
     async def _read_session(self, call: Call) -> web.StreamResponse:
         call.query(call.operation.query)

@@ -13,6 +13,7 @@ from bridge.auth import Principal
 from bridge.clock import Clock
 from bridge.commands import (
     Command,
+    ForkSession,
     ListSessions,
     NameSession,
     ReadHistory,
@@ -141,6 +142,9 @@ class Topics:
                 session, existing = await service.start(who, command)
                 reply: Reply = {"session": views.session_payload(session, self._clock.now())}
                 return {**reply, "existing": True} if existing else reply
+            case ForkSession():
+                session = await service.fork(who, command)
+                return {"session": views.session_payload(session, self._clock.now())}
             case NameSession() if isinstance(command, requests.DeleteSession):
                 await service.delete(who, command)
                 return {}

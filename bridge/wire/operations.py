@@ -238,6 +238,14 @@ OPERATIONS = (
         event="configure",
     ),
     Operation(
+        *("fork", "POST", f"{SESSION}/fork", "Begin another session with this one's finished turns"),
+        answers={201: "ForkedSession"},
+        errors=(*NAMED, *BODY, SessionExists, TurnNotFound, TooManySessions),
+        topic="sessions",
+        event="fork",
+        given={"name": "from"},
+    ),
+    Operation(
         *("events", "GET", f"{SESSION}/events", "Follow a session: its events, from now or from a cursor on"),
         answers={},
         query=EventsQuery,

@@ -20,6 +20,7 @@ from bridge.commands import (
     CancelTurn,
     Command,
     ConfigureSession,
+    ForkSession,
     InterruptTurn,
     JoinSession,
     JoinTerminal,
@@ -72,6 +73,7 @@ _EVENTS: dict[TopicKind, dict[str, type[Command]]] = {
         "start": StartSession,
         "stop": NameSession,
         "delete": DeleteSession,
+        "fork": ForkSession,
         "list": ListSessions,
         "tree": ReadTree,
     },
@@ -145,7 +147,7 @@ def parse(kind: TopicKind, event: object, payload: object) -> Command:
         return _typed(command.text.encode(), "text")
     if isinstance(command, SubmitPrompt):
         _check_prompt(command)
-    elif isinstance(command, StartSession | NameSession):
+    elif isinstance(command, StartSession | NameSession | ForkSession):
         check_name(command.name)
     return command
 
@@ -203,7 +205,8 @@ def _explain(model: type[Command], error: ValidationError) -> InvalidPayload:
     if problem["type"] == "extra_forbidden":
         path = list(problem["loc"])
         owner = _NESTED.get(str(path[0]), model) if len(path) > 1 else model
-        sentence = f"is not known here{_near(path[-1], owner.model_fields)}"
+        known = [field.alias or name for name, field in owner.model_fields.items()]
+        sentence = f"is not known here{_near(path[-1], known)}"
     else:
         sentence = _sentence(problem["type"], problem.get("ctx", {}), problem["msg"])
     return InvalidPayload(".".join(map(str, path)), sentence)

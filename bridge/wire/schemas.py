@@ -157,6 +157,7 @@ SCHEMAS: dict[str, Schema] = {
         {"session": ref("Session")},
         {"existing": FLAG},
     ),
+    "ForkedSession": record("", {"session": ref("Session")}),
     "SessionNow": record(
         "A session without its finished turns. `events?after=epoch:seq` goes on from it.", _NOW
     ),

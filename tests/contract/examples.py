@@ -142,6 +142,7 @@ ASKED: dict[str, tuple[Any, Any, Any, str, Any]] = {
     "stop in the lobby": ("1", "3", "sessions", "stop", {"name": "demo"}),
     "delete": ("1", "4", "sessions", "delete", {"name": "demo"}),
     "list": ("1", "5", "sessions", "list", {}),
+    "fork": ("1", "9", "sessions", "fork", {"name": "other", "from": "demo", "from_turn": "0b1c"}),
     "join a session, starting it": ("3", "3", DEMO, "phx_join", {"start": {"cwd": "/home/someone"}}),
     "join a session again": ("4", "4", DEMO, "phx_join", {"after": {"epoch": EPOCH, "seq": 17}, "turns": 0}),
     "submit": ("3", "5", DEMO, "submit", {"prompt": "Grüße, 世界 🎉", "id": "note-1"}),

@@ -16,6 +16,7 @@ from typing import Any, cast
 from bridge.auth import ADMIN, Authenticator, Connections, Principal
 from bridge.commands import (
     Command,
+    ForkSession,
     InterruptTurn,
     JoinSession,
     NameSession,
@@ -179,6 +180,10 @@ class FakeService:
         session = self.add(command.name)
         self.lobby.publish(self.clock.now(), SessionChanged(session.view))
         return session.view, existing
+
+    async def fork(self, who: Principal, command: ForkSession) -> Session:
+        self._get(command.source)
+        return self.add(command.name).view
 
     async def stop(self, who: Principal, command: NameSession) -> Session:
         return self._get(command.name).view

@@ -113,6 +113,8 @@ CELLS = [
     Cell(LOBBY, "tree", {}, ("admin",), named=False),
     Cell(LOBBY, "start", {"name": NAME}, ("control",)),
     Cell(LOBBY, "start", {"name": NAME, **BYPASS}, ("control", "admin"), "session_exists"),
+    Cell(LOBBY, "fork", {"name": "mine-two", "from": NAME}, ("control",), "invalid_payload"),
+    Cell(LOBBY, "fork", {"name": NAME, "from": NAME}, ("control",), "invalid_payload"),
     Cell(LOBBY, "stop", {"name": NAME}, ("control",)),
     Cell(LOBBY, "delete", {"name": NAME}, ("control",)),
     Cell(SESSION, "join", {}, ("watch",)),

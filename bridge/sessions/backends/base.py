@@ -6,13 +6,13 @@ each a `generation`. What a backend sees, it says through the `Sink` it was buil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
 from bridge.commands import StartOptions
-from bridge.events import RequestId, SessionName, TurnId
+from bridge.events import RequestId, SessionName, Turn, TurnId, TurnStatus
 from bridge.signals import Signal
 
 Checkpoint = dict[str, Any]
@@ -152,3 +152,58 @@ class Backend(Protocol):
     async def delete(self) -> None:
         """After `stop`: remove the files it kept."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeptTurn:
+    """A finished turn that a fork begins with. `named`: Claude knows it by this id; `said`: it answered."""
+
+    id: TurnId
+    named: bool
+    status: TurnStatus
+    said: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A conversation, and what of it another one begins with: up to the last of `turns`, oldest first (only
+    the newest of them are given)."""
+
+    conversation: str
+    into: str
+    turns: tuple[KeptTurn, ...]
+
+
+class Forks(Protocol):
+    """How a kind of backend makes one conversation out of another. Blocking; each may raise `OSError`."""
+
+    def begin(self, branch: Branch) -> None:
+        """Make `into`, durably, whether or not a process works on the other. Raises `BackendError` where it
+        cannot be had exactly."""
+        ...
+
+    def settle(self, conversation: str, *, kept: bool) -> None:
+        """There is a session with this conversation now, or there will be none: then nothing of it stays."""
+        ...
+
+    def sweep(self, conversations: Container[str]) -> None:
+        """When a bridge starts: what was begun and never settled, by the conversations there are."""
+        ...
+
+
+class NothingToCopy:
+    """`Forks` where the journal has all there is of a conversation."""
+
+    def begin(self, branch: Branch) -> None:
+        pass
+
+    def settle(self, conversation: str, *, kept: bool) -> None:
+        pass
+
+    def sweep(self, conversations: Container[str]) -> None:
+        pass
+
+
+Past = Callable[[str], tuple[Turn, ...]]
+"""The newest finished turns of a conversation that was begun outside the bridge, oldest first. Blocking.
+Raises `BackendError` where there is no such conversation, `OSError` where it cannot be read."""

@@ -86,6 +86,10 @@ class Host:
     def owner(self) -> str:
         return state_id(self.state_dir)
 
+    def config_folder(self) -> Path:
+        """Where the CLI keeps its conversations."""
+        return config_folder(environment(self.claude, self.environ))
+
     @cached_property
     def leftovers(self) -> Leftovers:
         return Leftovers(self.state_dir)
@@ -233,7 +237,7 @@ class HeadlessBackend:
 
     @property
     def _config_folder(self) -> Path:
-        return config_folder(environment(self._host.claude, self._host.environ))
+        return self._host.config_folder()
 
     def _identity(self, turn: TurnId) -> str:
         path = transcript_path(self._config_folder, self._conversation)

@@ -97,6 +97,24 @@ class TuiHost:
     def owner(self) -> str:
         return state_id(self.state_dir)
 
+    def own_config(self, session: Path) -> Path | None:
+        """The bridge's own configuration folder, where the TUI is not to use the person's."""
+        asked = self.claude.config_dir
+        if asked is not None and asked.resolve().is_relative_to(self.state_dir.resolve()):
+            return asked
+        env = tui_environment(self.claude, self.environ, session, None)
+        try:
+            existing: bytes | None = config_file(env).read_bytes()
+        except OSError:
+            existing = None
+        needed = needs_own_config(self.claude, self.environ, existing)
+        return self.state_dir / "claude-config" if needed else None
+
+    def config_folder(self) -> Path:
+        """Where the TUI keeps its conversations."""
+        session = self.state_dir / "sessions"
+        return config_folder(tui_environment(self.claude, self.environ, session, self.own_config(session)))
+
     @cached_property
     def leftovers(self) -> Leftovers:
         return Leftovers(self.state_dir)
@@ -399,18 +417,9 @@ class TuiBackend:
     def _own_config(self, launch: Launch) -> Path | None:
         """The bridge's own configuration folder, made ready, where this session is to use it."""
         host = self._host
-        asked = host.claude.config_dir
-        if asked is not None and asked.resolve().is_relative_to(host.state_dir.resolve()):
-            own = asked
-        else:
-            env = tui_environment(host.claude, host.environ, self._folder, None)
-            try:
-                existing: bytes | None = config_file(env).read_bytes()
-            except OSError:
-                existing = None
-            if not needs_own_config(host.claude, host.environ, existing):
-                return None
-            own = host.state_dir / "claude-config"
+        own = host.own_config(self._folder)
+        if own is None:
+            return None
         try:
             own.mkdir(mode=0o700, parents=True, exist_ok=True)
             file = own / ".claude.json"

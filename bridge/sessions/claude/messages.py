@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
@@ -26,6 +27,9 @@ ERROR_CODES = frozenset(
 """Every `TurnError.code` that the CLI is the cause of."""
 
 REQUEST_KINDS: dict[str, RequestKind] = {"AskUserQuestion": "question", "ExitPlanMode": "plan"}
+
+_OUR_HOOKS = re.compile(r"\w+ \[http://127\.0\.0\.1:\d+/hook\] ")
+"""`/compact` prints how each hook went."""
 
 
 def output_text(content: object) -> str:
@@ -64,3 +68,14 @@ def entry_of(line: bytes) -> dict[str, Any]:
 def usage_of(said: dict[str, Any]) -> Usage:
     """As the Messages API counts."""
     return Usage(**{name: int(said.get(name) or 0) for name in Usage.__dataclass_fields__})
+
+
+def plain_output(said: str) -> str:
+    """What a slash command printed, without its tags and colours."""
+    text = said.removeprefix("<local-command-stdout>").removesuffix("</local-command-stdout>")
+    plain, _, rest = text.partition("\x1b[")
+    while rest:
+        _, _, rest = rest.partition("m")
+        more, _, rest = rest.partition("\x1b[")
+        plain += more
+    return "\n".join(line for line in plain.splitlines() if not _OUR_HOOKS.match(line)).strip()

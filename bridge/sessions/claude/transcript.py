@@ -1,6 +1,6 @@
 """What Claude Code keeps of a conversation, read for what it will do next. Pure.
 
-Mostly one question: under which id will it run a prompt?
+Two questions: where does a turn begin? And under which id will it run a prompt?
 
 It runs each id once: a prompt that was answered is dropped when it comes again, over `--resume` too, and
 one that was not is run. But a conversation that broke off behind a prompt is resumed with an answer of
@@ -11,18 +11,63 @@ second time before the model has said a word, it takes that for the answer, and 
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from bridge.events import TurnId
 from bridge.sessions.claude.messages import entry_of
+from bridge.sessions.claude.tui import INTERRUPTED, prompt_text
 
 OWN_WORDS = "<synthetic>"
 """The `model` of what the CLI says by itself."""
 
 MOST = 1000
 """Ids of one prompt: each takes a process that was killed at the wrong moment."""
+
+
+HIDDEN = ("isMeta", "isSidechain", "isCompactSummary", "isVisibleInTranscriptOnly")
+"""Marks of what the CLI tells the model by itself, or a sub-agent is told."""
+
+_COMMAND = re.compile(r"<command-name>(.*?)</command-name>", re.DOTALL)
+_ARGUMENTS = re.compile(r"<command-args>(.*?)</command-args>", re.DOTALL)
+_SHELL = re.compile(r"<bash-input>(.*)</bash-input>", re.DOTALL)
+_AFTERWARDS = (INTERRUPTED, "<local-command-", "<bash-stdout>", "<bash-stderr>")
+"""How entries begin that belong to the turn before them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Of a turn. `asked`: by a person or a program; else Claude went on by itself, and `prompt` is empty."""
+
+    prompt: str
+    asked: bool = True
+
+
+def begins(entry: dict[str, Any]) -> Begun | None:
+    """The turn that begins with this entry; None where none does."""
+    message = entry.get("message")
+    if entry.get("type") != "user" or not isinstance(message, dict) or not isinstance(entry.get("uuid"), str):
+        return None
+    if any(entry.get(mark) for mark in HIDDEN) or _is_tool_result(message):
+        return None
+    text = prompt_text(message.get("content"))
+    origin = entry.get("origin")
+    kind = origin.get("kind") if isinstance(origin, dict) else None
+    if entry.get("promptSource") in ("sdk", "typed", "queued") or kind == "human":
+        return Begun(text)
+    if entry.get("promptSource") == "system" or kind is not None or text.startswith("<task-notification>"):
+        return Begun("", asked=False)
+    if text.startswith(_AFTERWARDS):
+        return None
+    if found := _COMMAND.search(text):
+        arguments = _ARGUMENTS.search(text)
+        return Begun(f"{found[1]} {arguments[1] if arguments else ''}".strip())
+    if found := _SHELL.match(text):
+        return Begun(f"!{found[1]}")
+    return Begun(text)
 
 
 def has_messages(lines: Iterable[bytes]) -> bool:
@@ -36,6 +81,11 @@ def identity(transcript: bytes, turn: TurnId) -> str:
     will drop."""
     used = _used_up(transcript, turn)
     return next(own for own in (_nth(turn, n) for n in range(MOST)) if own not in used)
+
+
+def identities(turn: TurnId, most: int) -> list[str]:
+    """The ids under which its prompt can have been run, the likeliest first."""
+    return [_nth(turn, n) for n in range(most)]
 
 
 def _nth(turn: TurnId, n: int) -> str:

@@ -21,7 +21,14 @@ import orjson
 
 from bridge.events import Outcome, RequestId, TurnError, TurnId, Usage
 from bridge.sessions.claude.blocks import Blocks
-from bridge.sessions.claude.messages import REQUEST_KINDS, entry_of, error_code, output_text, usage_of
+from bridge.sessions.claude.messages import (
+    REQUEST_KINDS,
+    entry_of,
+    error_code,
+    output_text,
+    plain_output,
+    usage_of,
+)
 from bridge.signals import (
     AnswerMoot,
     AnswerNeeded,
@@ -60,8 +67,6 @@ LATER = 1000
 _PASTED = re.compile(r"</?pasted_content id=\"\w+\">")
 _STATUS = re.compile(r"API Error: ([45]\d\d)\b")
 INTERRUPTED = "[Request interrupted by user"
-OUR_HOOKS = re.compile(r"\w+ \[http://127\.0\.0\.1:\d+/hook\] ")
-"""`/compact` prints how each hook went."""
 SYNTHETIC = "<synthetic>"
 MODES = {"default": "manual"}
 """The CLI's files and hooks say `default` where its own screen and options say `manual`."""
@@ -414,7 +419,7 @@ class TuiReader:
         content, prompt_id = message.get("content"), entry.get("promptId")
         origin = entry.get("origin")
         if isinstance(origin, dict) and origin.get("kind") == "human" and prompt_id:
-            return self._prompt_read(str(prompt_id), _prompt_text(content), begin, now)
+            return self._prompt_read(str(prompt_id), prompt_text(content), begin, now)
         turn = self._turn
         if isinstance(content, str):
             return self._command_read(turn, content, prompt_id)
@@ -454,7 +459,7 @@ class TuiReader:
         if turn is not None and (turn.command or turn.prompt_id == prompt_id):
             turn.in_transcript = True
             if content.startswith("<local-command-stdout>"):
-                turn.output = _plain(content)
+                turn.output = plain_output(content)
         return []
 
     def _assistant(self, entry: Json, message: Json) -> list[Signal]:
@@ -704,21 +709,10 @@ def _squeezed(text: str) -> str:
     return "".join(text.split())
 
 
-def _prompt_text(content: object) -> str:
+def prompt_text(content: object) -> str:
     if isinstance(content, str):
         return content
     blocks = content if isinstance(content, list) else []
     return "\n".join(
         str(b.get("text", "")) for b in blocks if isinstance(b, dict) and b.get("type") == "text"
     )
-
-
-def _plain(said: str) -> str:
-    """What a slash command printed, without its tags and colours."""
-    text = said.removeprefix("<local-command-stdout>").removesuffix("</local-command-stdout>")
-    plain, _, rest = text.partition("\x1b[")
-    while rest:
-        _, _, rest = rest.partition("m")
-        more, _, rest = rest.partition("\x1b[")
-        plain += more
-    return "\n".join(line for line in plain.splitlines() if not OUR_HOOKS.match(line)).strip()

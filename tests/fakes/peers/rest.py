@@ -96,6 +96,9 @@ class RestPeer(Peer):
                 return await self._call("GET", "/sessions")
             case "start":
                 return await self._call("POST", "/sessions", body)
+            case "fork" if isinstance(body, dict) and isinstance(body.get("from"), str):
+                rest = {key: value for key, value in body.items() if key != "from"}
+                return await self._call("POST", f"/sessions/{body['from']}/fork", rest)
             case "stop":
                 return await self._call("POST", f"/sessions/{body['name']}/stop", {})
             case "delete":

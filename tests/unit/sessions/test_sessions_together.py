@@ -49,7 +49,7 @@ from bridge.lobby import Lobby
 from bridge.presence import GATHER_S, Presence
 from bridge.screens import Screens
 from bridge.service import Joined, Service
-from bridge.sessions.backends.base import Liveness
+from bridge.sessions.backends.base import Forks, Liveness, Past
 from bridge.sessions.journal import BUSY_S, Journal
 from bridge.sessions.registry import BackendKind, Registry
 from bridge.signals import (
@@ -130,6 +130,8 @@ class House:
         self.tokens = [("secret-token", ME)]
         self.encoders: dict[str, Encoder] = {}
         """Formats of the wire, where a transport stands before it."""
+        self.forks: Forks | None = None
+        self.past: Past | None = None
         self.watched = False
         """Somebody has a live screen open."""
         self.looks = 0
@@ -179,7 +181,7 @@ class House:
 
         registry = self.registry = Registry(
             self.journal,
-            {"headless": BackendKind(backend)},
+            {"headless": BackendKind(backend, fork=self.forks, past=self.past)},
             Publisher,
             lambda name: hub.drop(f"session:{name}"),
             supervisor,
