@@ -25,6 +25,7 @@ from bridge.commands import (
     ListSessions,
     NameSession,
     ReadHistory,
+    ReadSpending,
     ResizeTerminal,
     RestartSession,
     StartOptions,
@@ -72,6 +73,7 @@ _EVENTS: dict[TopicKind, dict[str, type[Command]]] = {
         "delete": DeleteSession,
         "list": ListSessions,
         "tree": ReadTree,
+        "spending": ReadSpending,
     },
     "session": {
         "submit": SubmitPrompt,

@@ -21,6 +21,7 @@ import orjson
 
 from bridge.events import Outcome, RequestId, TurnError, TurnId, Usage
 from bridge.sessions.claude.blocks import Blocks
+from bridge.sessions.claude.limit import Limit, limit_of
 from bridge.sessions.claude.messages import REQUEST_KINDS, entry_of, error_code, output_text, usage_of
 from bridge.signals import (
     AnswerMoot,
@@ -114,6 +115,8 @@ class _Turn:
     error: TurnError | None = None
     error_read: bool = False
     """The transcript has it."""
+    limit: Limit | None = None
+    """Of the account, which `error` is about."""
     failed_at: float | None = None
     output: str = ""
     """What a slash command said."""
@@ -469,9 +472,12 @@ class TuiReader:
                 known = status if isinstance(status, int) else None
                 code = error_code(str(entry.get("error") or ""), known)
                 turn.error, turn.error_read = TurnError(code, output_text(content), known), True
+                said = entry.get("apiErrorParams")
+                info = said.get("rate_limit_info") if isinstance(said, dict) else None
+                turn.limit = limit_of(info) if isinstance(info, dict) else None
             return []
         out = [*self._settings(entry.get("requestedModel"), None), *self._active(turn)]
-        turn.error = None  # what it was, it is overcome
+        turn.error = turn.limit = None  # what it was, it is overcome
         identity = str(message.get("id", ""))
         self._blocks.message_named(identity)
         for block in content:
@@ -608,6 +614,9 @@ class TuiReader:
             self._ended.append(turn.prompt_id)
         self._resume_at = self.offset
         error = turn.error if status == "failed" else None
+        if error is not None and turn.limit is not None:
+            untouched = not turn.active and turn.ours is not None and not turn.command
+            out.append(turn.limit.reached(error.message, untouched=untouched))
         return [*out, TurnEnded(status, text, error, usage)]
 
     # --- questions --------------------------------------------------------------------------------------
