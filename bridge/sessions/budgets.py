@@ -127,10 +127,6 @@ class Ledger:
         """The tightest of the budgets that apply whoever asks; None where none does."""
         return _tightest(self._state(b, h, at) for b, h in self._applying(session, None))
 
-    def of_turn(self, session: str, author: str | None, at: float) -> BudgetState | None:
-        """The tightest of those that a prompt of this token in this session meets."""
-        return _tightest(self._state(b, h, at) for b, h in self._applying(session, author))
-
     def states(self, at: float) -> list[BudgetState]:
         """Of all budgets, for whoever has spent something of them."""
         known = sorted({holder for holder, _ in self._spent})

@@ -63,6 +63,10 @@ _STATUS = re.compile(r"API Error: ([45]\d\d)\b")
 INTERRUPTED = "[Request interrupted by user"
 OUR_HOOKS = re.compile(r"\w+ \[http://127\.0\.0\.1:\d+/hook\] ")
 """`/compact` prints how each hook went."""
+LIMIT_WORDS = "You've hit your"
+"""How a limit of the account is told; any other 429 begins with "API Error"."""
+LIMIT_S = 10.0
+"""Only the transcript says when it resets: it is worth waiting for."""
 SYNTHETIC = "<synthetic>"
 MODES = {"default": "manual"}
 """The CLI's files and hooks say `default` where its own screen and options say `manual`."""
@@ -301,6 +305,8 @@ class TuiReader:
                 status = int(found[1]) if found else None
                 code = error_code(str(event.get("error")), status)
                 turn.error = turn.error or TurnError(code, text, status)
+                if code == "rate_limit" and text.startswith(LIMIT_WORDS) and not turn.error_read:
+                    turn.limit = Limit(None, shared=False)  # the transcript will say until when
         return self._perhaps_over(now)
 
     def _display(self, turn: _Turn, event: Json) -> list[Signal]:
@@ -579,7 +585,8 @@ class TuiReader:
                 return self._over("completed")
             return []
         if turn.failed_at is not None:
-            if turn.error_read or now - turn.failed_at > GRACE_S:
+            patience = GRACE_S if turn.limit is None else LIMIT_S
+            if turn.error_read or now - turn.failed_at > patience:
                 return self._over("failed")
             return []
         if turn.idle_since is not None and now - turn.idle_since > GRACE_S:
