@@ -314,6 +314,7 @@ class Bridge:
             config.sessions,
             self.node,
             Adopting(Sidecars(config.state_dir / "sessions"), lambda: _strays(tmux, owner)),
+            config.budgets,
         )
         await registry.load()
         self._root.start_child(ChildSpec("hooks", hooks.serve))
@@ -364,7 +365,7 @@ class Bridge:
         }
 
     def _hung_up(self, listener: _Listener, service: Service) -> None:
-        """SIGHUP: read again who may come in, and the certificate; what does not fit changes nothing.
+        """SIGHUP: read again who may come in, budgets, the certificate; what does not fit changes nothing.
 
         Where the terminal it was started at is gone, it is that which was meant, and the bridge stops.
         """
@@ -372,7 +373,9 @@ class Bridge:
             self._stopping.set()
             return
         try:
-            ended = service.admit(self._reread().auth)
+            reread = self._reread()
+            ended = service.admit(reread.auth)
+            service.budget(reread.budgets)
             renewed = listener.certificate is not None and listener.certificate.reload()
         except SetupError as e:
             log.error("configuration not taken", problem=e.problem, remedy=e.remedy)

@@ -48,6 +48,10 @@ class Principal:
     def may_see(self, session: str) -> bool:
         return covers(self.sessions, session)
 
+    @property
+    def may_see_all(self) -> bool:
+        return "*" in self.sessions
+
     def require(self, scope: str, session: str | None = None) -> None:
         """Raises `Forbidden` where the scope, or the session's name, is not covered."""
         if not self.may(scope):

@@ -205,6 +205,46 @@ def list_sessions(
 
 
 @cli.command()
+def spending(
+    days: Annotated[int, typer.Option(min=1, max=3660, help="Of the last days, UTC.")] = 30,
+    as_json: Json = False,
+    state_dir: StateDir = None,
+    url: Url = None,
+    token: Token = None,
+) -> int:
+    """Show what turns have cost, by day, author and session, and how the budgets stand."""
+    screen = Screen.made()
+    answer = _run(client.ask(_look(state_dir, url, token), "sessions", "spending", {"days": days}))
+    if as_json:
+        screen.json(answer)
+        return OK
+    table = Table("day", "author", "session", "turns", "USD", "tokens", box=None, pad_edge=False)
+    for row in answer["spending"]:
+        tokens = sum(row["usage"].values())
+        cells = (
+            row["day"],
+            row["author"] or "",
+            row["session"],
+            row["turns"],
+            f"{row['cost_usd']:.4f}",
+            tokens,
+        )
+        table.add_row(*(Text(printable(str(cell))) for cell in cells))
+    screen.out.print(table)
+    for b in answer["budgets"]:
+        parts = []
+        if b["limit_usd"] is not None:
+            parts.append(f"{b['spent_usd']:.4f} of {b['limit_usd']:g} USD")
+        if b["limit_tokens"] is not None:
+            parts.append(f"{b['spent_tokens']} of {b['limit_tokens']} tokens")
+        whose = f" ({b['per']} {b['of']})" if b.get("of") else ""
+        until = f", until {b['until']}" if b["until"] else ""
+        said = f"Budget {b['name']}{whose} is {b['state']}: {', '.join(parts)}{until}."
+        screen.out.print(Text(printable(said)))
+    return OK
+
+
+@cli.command()
 def start(
     name: Name,
     backend: Backend = None,

@@ -44,6 +44,7 @@ REMEDIES = {
     "session_failed": "`claude-bridge start NAME` tries again; the bridge's log has the details.",
     "session_exists": "Leave the options out to use it as it is, or take another name.",
     "unauthorized": "`claude-bridge token` prints the local bridge's; give it with --token.",
+    "budget_exceeded": "`claude-bridge spending` shows what was spent, and until when it counts.",
     "queue_full": "Wait until some of them are answered, or cancel one.",
 }
 

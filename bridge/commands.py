@@ -187,6 +187,13 @@ class ReadHistory(Command):
     limit: Annotated[int, Field(ge=1, le=1000)] = 50
 
 
+class ReadSpending(Command):
+    days: Annotated[int, Field(ge=1, le=3660, description="So many days, the present one included, UTC.")] = (
+        30
+    )
+    limit: Annotated[int, Field(ge=1, le=10_000, description="Rows at most; the newest are given.")] = 1000
+
+
 class ConfigureSession(Command):
     model: Argument | None = None
     permission_mode: PermissionMode | None = None

@@ -301,6 +301,44 @@ class WebhookConfig(Slice):
         return self
 
 
+BudgetPer = Literal["session", "token", "bridge"]
+BudgetWindow = Literal["day", "month", "total"]
+BudgetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+class BudgetConfig(Slice):
+    """What may be spent before further turns are refused; the table may stand several times. Read again at
+    SIGHUP; see [set budgets](../how-to/set-budgets.md)."""
+
+    name: BudgetName
+    """What refusals and warnings call it."""
+    per: BudgetPer = "bridge"
+    """Whose it is: each session's, each token's, or one for all together."""
+    applies_to: Annotated[list[str], Field(min_length=1)] = ["*"]
+    """Names of sessions or tokens, or patterns as a shell writes them; each has the whole amount."""
+    window: BudgetWindow = "day"
+    """When it begins anew: every day or month, UTC, or never."""
+    cost_usd: Annotated[float, Field(gt=0)] | None = None
+    """In US dollars, as Claude reports them; the TUI (backend `tmux`) reports none."""
+    tokens: Positive | None = None
+    """Of every kind, those read from the cache too."""
+    warn_at: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """The part that may be spent before it warns."""
+    reserve_usd: Annotated[float, Field(ge=0)] | None = None
+    """What a turn counts as until it has finished. None: what those of this window cost on average, 0.05
+    before the first."""
+    reserve_tokens: Annotated[int, Field(ge=0)] | None = None
+    """The same in tokens; 20,000 before the first."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.cost_usd is None and self.tokens is None:
+            raise ValueError("a budget has cost_usd, tokens or both")
+        if self.per == "bridge" and self.applies_to != ["*"]:
+            raise ValueError("applies_to needs per = 'session' or 'token'")
+        return self
+
+
 def default_state_dir(simulate: bool, environ: Mapping[str, str] = os.environ) -> Path:
     base = Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
     return base / ("claude-bridge-simulated" if simulate else "claude-bridge")
@@ -325,6 +363,7 @@ class Config(Slice):
     tmux: TmuxConfig = TmuxConfig()
     log: LogConfig = LogConfig()
     webhooks: list[WebhookConfig] = []
+    budgets: list[BudgetConfig] = []
 
     @property
     def tmux_socket(self) -> str:
@@ -507,7 +546,8 @@ def _misfit(error: ValidationError, places: Mapping[Key, str]) -> SetupError:
     known = next((n for n in range(len(loc), 0, -1) if loc[:n] in places), 0)
     place = ".".join([*([places[loc[:known]]] if known else []), *loc[known:]])
     if first["type"] == "extra_forbidden":  # in a table of a list: the others are looked at before
-        table = TokenConfig if loc[0] == "auth" else WebhookConfig
+        tables: dict[str, type[Slice]] = {"auth": TokenConfig, "budgets": BudgetConfig}
+        table = tables.get(loc[0], WebhookConfig)
         nearest = _nearest(loc[-1], table.model_fields)
         return SetupError(f"Nothing reads {place}.", _hint(nearest and ".".join((*loc[:-1], nearest))))
     said = str(first["msg"]).removeprefix("Value error, ")
@@ -534,6 +574,10 @@ def _checked(config: Config) -> Config:
     if len(set(hashes)) < len(hashes):
         twice = next(t.name for t in config.auth.tokens if hashes.count(t.hash) > 1)
         raise SetupError(f"auth.tokens: the token of {twice} stands there twice.", "Remove one of the two.")
+    names = [budget.name for budget in config.budgets]
+    if len(set(names)) < len(names):
+        same = next(name for name in names if names.count(name) > 1)
+        raise SetupError(f"budgets: two are called {same}.", "Give one of them another name.")
     return config
 
 

@@ -8,7 +8,7 @@ Errors of the operator's side (`SetupError`) never reach a wire: they end the co
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 
 class BridgeError(Exception):
@@ -172,9 +172,56 @@ class BackendUnavailable(BridgeError):
         super().__init__(f"The backend {backend!r} cannot run here: {remedy}", backend=backend, remedy=remedy)
 
 
+class SpentBudget(Protocol):
+    """A budget as `BudgetExceeded` tells of it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def per(self) -> str: ...
+    @property
+    def of(self) -> str | None: ...
+    @property
+    def spent_usd(self) -> float: ...
+    @property
+    def limit_usd(self) -> float | None: ...
+    @property
+    def spent_tokens(self) -> int: ...
+    @property
+    def limit_tokens(self) -> int | None: ...
+
+
 class BudgetExceeded(BridgeError):
     code = "budget_exceeded"
     http_status = 402
+
+    def __init__(self, budget: SpentBudget, until: str | None, under_way: int) -> None:
+        """`under_way` turns that were accepted and have not finished are counted with an estimate."""
+        whose = {"session": f"of session {budget.of!r}", "token": f"of token {budget.of!r}"}
+        more = f", and {under_way} turns under way" if under_way else ""
+        again = f"; it begins anew at {until}" if until else ""
+        super().__init__(
+            f"The budget {budget.name!r} {whose.get(budget.per, 'of this bridge')} has no room for one more"
+            f" turn: {_amounts(budget)}{more}{again}.",
+            budget=budget.name,
+            per=budget.per,
+            of=budget.of,
+            spent_usd=budget.spent_usd,
+            limit_usd=budget.limit_usd,
+            spent_tokens=budget.spent_tokens,
+            limit_tokens=budget.limit_tokens,
+            under_way=under_way,
+            until=until,
+        )
+
+
+def _amounts(budget: SpentBudget) -> str:
+    said = []
+    if budget.limit_usd is not None:
+        said.append(f"{budget.spent_usd:.4f} of {budget.limit_usd:g} USD")
+    if budget.limit_tokens is not None:
+        said.append(f"{budget.spent_tokens} of {budget.limit_tokens} tokens")
+    return f"{' and '.join(said)} are spent"
 
 
 class RateLimited(BridgeError):

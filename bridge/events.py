@@ -41,6 +41,18 @@ class Usage:
             self.cache_read_input_tokens + other.cache_read_input_tokens,
         )
 
+    @property
+    def total(self) -> int:
+        """All of them: what a budget counts."""
+        return sum(
+            (
+                self.input_tokens,
+                self.output_tokens,
+                self.cache_creation_input_tokens,
+                self.cache_read_input_tokens,
+            )
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class TurnError:
@@ -147,6 +159,40 @@ class Evidence:
     seen_at: float
 
 
+BudgetHolder = Literal["session", "token", "bridge"]
+Standing = Literal["ok", "warned", "exceeded"]
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """How one budget stands, of one of those that it holds for: `of` is the session's or the token's name,
+    None for the whole bridge. `share` is the part that is spent, 1 where all is."""
+
+    name: str
+    per: BudgetHolder
+    of: str | None
+    spent_usd: float
+    limit_usd: float | None
+    spent_tokens: int
+    limit_tokens: int | None
+    state: Standing
+    until: float | None
+    """When it begins anew; None: never."""
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What turns have cost that finished on one day (UTC, YYYY-MM-DD), of one author in one session."""
+
+    day: str
+    author: str | None
+    session: str
+    turns: int
+    usage: Usage
+    cost_usd: float
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     name: SessionName
@@ -167,6 +213,10 @@ class Session:
     node: str
     reason: str | None = None
     """Why the state is `failed` or `unknown`, for a person."""
+    limited_until: float | None = None
+    """The account's limit is reached, and the queue waits until then."""
+    budget: BudgetState | None = None
+    """The tightest that applies to it, whoever asks."""
 
 
 # --- facts of one session, in the order a turn meets them ---------------------------------------

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bridge import __version__
 from bridge.auth import Authenticator, Connections, Principal
-from bridge.clock import Clock
+from bridge.clock import Clock, rfc3339
 from bridge.commands import (
     AnswerRequest,
     CancelTurn,
@@ -20,6 +20,7 @@ from bridge.commands import (
     JoinSession,
     NameSession,
     ReadHistory,
+    ReadSpending,
     ResizeTerminal,
     RestartSession,
     StartSession,
@@ -27,9 +28,21 @@ from bridge.commands import (
     SubmitPrompt,
     TypeIntoTerminal,
 )
-from bridge.config import AuthConfig
+from bridge.config import AuthConfig, BudgetConfig
 from bridge.errors import BridgeError, Forbidden, InvalidPayload, NotFound, TurnNotFound
-from bridge.events import AnyBlock, Attachment, Epoch, Seq, Session, Snapshot, ToolBlock, Turn, TurnId
+from bridge.events import (
+    AnyBlock,
+    Attachment,
+    BudgetState,
+    Epoch,
+    Seq,
+    Session,
+    Snapshot,
+    Spending,
+    ToolBlock,
+    Turn,
+    TurnId,
+)
 from bridge.hub import Hub, Subscriber, Subscription
 from bridge.limits import Limit
 from bridge.lobby import Lobby
@@ -82,6 +95,17 @@ class Figures:
     published: int
     rate_limited: Mapping[str, int]
     unauthorized: int
+    spent_usd: float
+    """Today, UTC."""
+    spent_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """By day, author and session, since the day `since` (UTC, YYYY-MM-DD)."""
+
+    since: str
+    rows: tuple[Spending, ...]
 
 
 class Service:
@@ -148,6 +172,10 @@ class Service:
         self._joins.set(config.joins_per_minute)
         return self._connections.end_unless(self._authenticator.counts)
 
+    def budget(self, budgets: Sequence[BudgetConfig]) -> None:
+        """Other budgets from now on; what has been spent stays spent."""
+        self._registry.ledger.replace(budgets)
+
     # --- the lobby ------------------------------------------------------------------------------------
 
     def join_lobby(self, who: Principal, subscriber: Subscriber) -> tuple[list[Session], Subscription]:
@@ -186,6 +214,10 @@ class Service:
     def figures(self, who: Principal) -> Figures:
         """For `/metrics`."""
         sessions = self.list_sessions(who)
+        ledger, now = self._registry.ledger, self._clock.now()
+        spent = [ledger.spent("bridge", "", "day", now)]
+        if not who.may_see_all:
+            spent = [ledger.spent("session", session.name, "day", now) for session in sessions]
         limits = {"authenticate": self._authenticator.failures, "join": self._joins, "submit": self._submits}
         return Figures(
             self._connections.open,
@@ -194,7 +226,22 @@ class Service:
             self._hub.published,
             {what: limit.refused for what, limit in limits.items()},
             self._authenticator.refused,
+            sum(each.cost_usd for each in spent),
+            sum(each.tokens for each in spent),
         )
+
+    async def spending(self, who: Principal, command: ReadSpending) -> tuple[Spent, tuple[BudgetState, ...]]:
+        """What was spent in the last days, and how the budgets stand: all of it for an admin, else what the
+        token itself has spent, its own budgets and the bridge's."""
+        who.require("watch")
+        author = None if who.may("admin") else who.name
+        now = self._clock.now()
+        since = rfc3339(now - (command.days - 1) * 86_400)[:10]
+        rows = await self._registry.spending(since, author, command.limit)
+        states = self._registry.ledger.states(now)
+        if author is not None:
+            states = [s for s in states if s.per == "bridge" or (s.per == "token" and s.of == author)]
+        return Spent(since, rows), tuple(states)
 
     async def tree(self, who: Principal) -> dict[str, Any]:
         """The supervision tree, as JSON, and with it what runs and is on no record."""

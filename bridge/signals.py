@@ -171,6 +171,20 @@ class UpstreamRetrying:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitReached:
+    """The account may not be used until it resets: the turn that met the limit ends with this (`TurnEnded`
+    follows in the same breath), and further ones would end like it."""
+
+    until: float | None
+    """Wall time; None where that was not said."""
+    why: str
+    untouched: bool
+    """The model has said nothing in this turn, and no tool ran: it can be sent again as if it never was."""
+    shared: bool
+    """It holds for whatever the account is used for, not for one model alone."""
+
+
+@dataclass(frozen=True, slots=True)
 class TurnEnded:
     """The end, as Claude tells it; `unknown` where it is over and nothing tells how. `text` is used where no
     block carried it. `cost_usd` is this turn's."""
@@ -202,5 +216,6 @@ Signal = (
     | AnswerNeeded
     | AnswerMoot
     | UpstreamRetrying
+    | LimitReached
     | TurnEnded
 )

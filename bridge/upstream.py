@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 SESSION = "simulator"
 """Its tmux session; a conversation's is called `claude_…`, so the two cannot meet."""
 KEY = "sk-ant-simulated-not-a-key"
+LOGIN = "CLAUDE_CODE_OAUTH_TOKEN"
 START_S = 30.0
 """It is up in half a second; the rest is for a machine that starts many things at once."""
 ANSWER_S = 2.0
@@ -49,7 +50,8 @@ class SimulatorProcess:
         return claude.model_copy(
             update={
                 "base_url": f"http://127.0.0.1:{self._port()}",
-                "api_key": KEY,
+                # A made-up login in its environment has the CLI behave as with a subscription.
+                "api_key": None if LOGIN in claude.env else KEY,
                 "config_dir": own,
                 "home": home,
                 "env_allow": [],

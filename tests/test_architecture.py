@@ -42,7 +42,7 @@ MACHINERY = tuple(
             "adoption",
             "pool",
         ),
-        *("idle", "starts", "retention", "inheritance", "journal_copy"),
+        *("idle", "starts", "retention", "inheritance", "journal_copy", "budgets", "journal_spending"),
     )
 )
 
@@ -207,6 +207,7 @@ OTHERS_TIMES = frozenset(
         "sessions.tmux",  # tells by the time of day when a person last pressed a key
         "sessions.backends.typist",  # and this waits for that
         "sessions.backends.tui_link",  # the CLI's transcript has the time of day of each line
+        "simulator.server",  # the API says when a limit resets
     }
 )
 """Who may read the time of day: to compare it with another program's."""

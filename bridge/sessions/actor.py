@@ -74,6 +74,7 @@ from bridge.sessions.records import (
     PrunedTurn,
     SaveSession,
 )
+from bridge.signals import LimitReached
 from bridge.supervision import RestartBudget
 
 Done = Callable[[object], None]
@@ -250,6 +251,14 @@ class Actor:
         """Its `problem` has come or gone."""
         self._mailbox.put_nowait(_Notice())
 
+    def budget_changed(self) -> None:
+        """One that applies to this session has passed its warning or its limit, in another session."""
+        self._mailbox.put_nowait(_Notice())
+
+    def limited(self, until: float, why: str) -> None:
+        """Another session has met the account's limit."""
+        self._mailbox.put_nowait(_Change(lambda at: self.core.limited(until, why, at)))
+
     def describe(self) -> dict[str, object]:
         """For the supervision tree."""
         f = self.core.facts
@@ -344,6 +353,7 @@ class Actor:
                     # the process, which would go on with a turn that is called interrupted.
                     self._hands.stop(self._then(None))
                 resting = group.create_task(self._care.rest(), name=f"rest:{self.name}")
+                self._care.mind_limit()
                 self._settled.set()
                 while self._deleted is None:
                     await self._handle(await self._mailbox.get())
@@ -362,6 +372,7 @@ class Actor:
             self._ended = True
             self._settled.set()  # for those who wait for a quiet moment: none will come
             self._hands.started()
+            self._care.forget_limit()
             self.abandon(self._between())
             await self._backend.detach()
 
@@ -408,6 +419,11 @@ class Actor:
         for signal in batch.signals:
             out += self.core.observe(signal, now, batch.source)
         await self._apply(out, checkpoint=batch.checkpoint)
+        f = self.core.facts
+        if f.limited_until is not None and any(
+            isinstance(s, LimitReached) and s.shared for s in batch.signals
+        ):
+            self._terms.limited(f.name, f.backend, f.limited_until, f.limited_why or "")
 
     async def _answer_call(self, call: _Call, now: float) -> None:
         command, done = call.command, call.done
@@ -425,8 +441,15 @@ class Actor:
                 self._check_writable()
                 if self.core.phase is Phase.PARKED:
                     self._terms.room()
-                reply, out = self.core.submit(TurnId(str(uuid4())), command, call.author, now)
-                await self._apply(out, done=done, reply=reply)
+                turn, ledger = TurnId(str(uuid4())), self._terms.ledger
+                ledger.check(self.name, call.author, now)
+                reply, out = self.core.submit(turn, command, call.author, now)
+                ledger.hold(turn, self.name, call.author)
+                try:
+                    await self._apply(out, done=done, reply=reply)
+                except JournalError:
+                    ledger.release(turn)  # it was not accepted
+                    raise
             case InterruptTurn():
                 reply, out = self.core.interrupt(now)
                 await self._apply(out, done=done, reply=reply)
@@ -519,14 +542,22 @@ class Actor:
                 written.add_done_callback(self._marked)
             else:
                 await self._on_disk(written, done, unwritten)
+            self._account_for(out)
         waits = done is not None and any(isinstance(o, StopProcess | SendAnswer) for o in out)
         if done is not None and not waits:
             done(reply)
         now = self._clock.now()
         for o in out:
             self._carry_out(o, now, (done, reply) if waits else None)
+        self._care.mind_limit()
         if self.core.phase not in (Phase.STARTING, Phase.RESTARTING):
             self._hands.started()
+
+    def _account_for(self, out: Sequence[Output]) -> None:
+        """What has finished, and is on disk, is counted before anybody is told."""
+        for o in out:
+            if isinstance(o, TurnAdvanced) and o.phase == "finished":
+                self._terms.ledger.finished(self.name, o.turn)
 
     async def _on_disk(self, written: asyncio.Future[None], done: Done | None, unwritten: str) -> None:
         try:
@@ -585,7 +616,8 @@ class Actor:
         reason = session.reason
         if self._journal.problem is not None and session.state not in ("stopped", "failed"):
             reason = f"the bridge cannot write to its journal: {self._journal.problem}"
-        return replace(session, viewers=self._publisher.viewers, reason=reason)
+        budget = self._terms.ledger.of_session(session.name, self._clock.now())
+        return replace(session, viewers=self._publisher.viewers, reason=reason, budget=budget)
 
     def _unwritable(self) -> InternalError | None:
         problem = self._journal.problem

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -18,6 +18,7 @@ from bridge.commands import AfterReboot
 from bridge.errors import BackendError, JournalError, TmuxError
 from bridge.sessions.adoption import Sidecar, Sidecars
 from bridge.sessions.backends.base import Backend, Batch, Launch, Liveness, Sink
+from bridge.sessions.budgets import Ledger
 from bridge.sessions.core import SessionCore
 from bridge.sessions.effects import Output, SendPrompt, StartProcess
 from bridge.sessions.hands import Files, Hands, Outcome
@@ -28,6 +29,10 @@ from bridge.signals import LivenessLost, ProcessExited
 from bridge.supervision import RestartBudget
 
 log = structlog.get_logger(__name__)
+
+LIMIT_LOOK_S = 3600.0
+"""A timer goes by a clock that nobody can set, a limit's end by one that somebody can: so often it looks
+again."""
 
 ADOPT_AGAIN_S = (0.5, 1.0, 2.0, 5.0)
 """Between questions whether a process lives, while tmux cannot say; the last one repeats."""
@@ -45,6 +50,9 @@ class Terms:
     """Raises `TooManySessions` where no further session may have a process."""
     idle_stop_s: float | None = None
     after_reboot: AfterReboot = "resume"
+    ledger: Ledger = field(default_factory=Ledger)
+    limited: Callable[[str, str, float, str], None] = lambda name, backend, until, why: None
+    """Told that a session (its name, its backend) has met a limit of its whole account: until when, why."""
 
 
 class Caretaker:
@@ -81,6 +89,9 @@ class Caretaker:
         """As it was ordered to be kept last."""
         self._mourned = -1
         """The generation for which a restart was last planned."""
+        self._limit_timer: asyncio.TimerHandle | None = None
+        self._limit: float | None = None
+        """When the account's limit is over, as the timer has it."""
         self._idle: IdleWatch | None = None
         if terms.idle_stop_s is not None:
             self._idle = IdleWatch(terms.idle_stop_s, clock.monotonic, lambda: core.at_rest, self._attended)
@@ -217,6 +228,33 @@ class Caretaker:
             return []
         why = "it ended while no bridge was running"
         return self._core.found_gone(why, self._terms.after_reboot, at)
+
+    # --- the account's limit ------------------------------------------------------------------------------
+
+    def mind_limit(self) -> None:
+        """Have the queue go on when the limit is over that the session waits for now, if it does."""
+        until = self._core.facts.limited_until
+        if until == self._limit:
+            return
+        self.forget_limit()
+        self._limit = until
+        if until is not None:
+            self._wait_for_limit(until)
+
+    def forget_limit(self) -> None:
+        """No timer is left."""
+        if self._limit_timer is not None:
+            self._limit_timer.cancel()
+        self._limit_timer = self._limit = None
+
+    def _wait_for_limit(self, until: float) -> None:
+        left = until - self._clock.now()
+        if left > 0:
+            wait_s = min(left, LIMIT_LOOK_S)
+            loop = asyncio.get_running_loop()
+            self._limit_timer = loop.call_later(wait_s, self._wait_for_limit, until)
+        else:
+            self._change(lambda at: self._core.limit_over(until, at))
 
     # --- nobody uses it ---------------------------------------------------------------------------------
 

@@ -65,6 +65,7 @@ from bridge.signals import (
     BlockDropped,
     BlockSettled,
     ConversationNamed,
+    LimitReached,
     LivenessLost,
     ProcessExited,
     ProcessReady,
@@ -95,6 +96,11 @@ class Phase(Enum):
     FAILED = "failed"
     UNKNOWN = "unknown"
 
+
+LIMIT_AGAIN_S = 300.0
+"""A limit of which nobody said when it resets is tried again after so long."""
+LIMIT_SOON_S = 10.0
+"""And one that should have reset by now: two clocks may differ."""
 
 _HALTED = {Phase.STOPPED, Phase.PARKED, Phase.FAILED}
 _DOWN = {Phase.RESTARTING, Phase.UNKNOWN, *_HALTED}
@@ -187,10 +193,13 @@ class SessionCore:
 
     # --- what clients ask ---------------------------------------------------------------------------
 
-    def start(self, at: float) -> list[Output]:
-        """Begin the first process, or one after a stop or failure."""
+    def start(self, at: float, *, by_hand: bool = True) -> list[Output]:
+        """Begin the first process, or one after a stop or failure. Who does it `by_hand` has the account's
+        limit tried at once."""
         f = self.facts
         f.started_at, f.reason = at, None
+        if by_hand:
+            self._forget_limit()
         return [*self._to(Phase.STARTING, "start", at), StartProcess(resume=self._has_conversation())]
 
     def created(self, at: float) -> None:
@@ -260,7 +269,7 @@ class SessionCore:
             TurnAdvanced(queued, "queued"),
             *([FilesKept(turn, tuple(command.attachments))] if command.attachments else ()),
             TurnQueued(turn, command.id, prompt, author, position, attachments=queued.attachments),
-            *(self.start(at) if self.phase is Phase.PARKED else self._advance("submit", at)),
+            *(self.start(at, by_hand=False) if self.phase is Phase.PARKED else self._advance("submit", at)),
         ]
         status = "running" if self.open is not None and self.open.id == turn else "queued"
         return {"turn": turn, "status": status, "position": position}, out
@@ -317,6 +326,7 @@ class SessionCore:
     def restart(self, at: float) -> list[Output]:
         if self.phase in _HALTED:
             return self.start(at)
+        self._forget_limit()
         out = self._break_off("interrupted", None, at)
         self.facts.restarts += 1
         return [
@@ -324,6 +334,23 @@ class SessionCore:
             *self._to(Phase.RESTARTING, "restart", at),
             StartProcess(resume=self._has_conversation()),
         ]
+
+    def limited(self, until: float, why: str, at: float) -> list[Output]:
+        """No turn is begun until then: the account's limit is reached, as this or another session found."""
+        f = self.facts
+        if f.limited_until is not None and f.limited_until >= until:
+            return []
+        f.limited_until, f.limited_why = until, why
+        self._evidence = Evidence("limit", at)
+        return [self._changed()]
+
+    def limit_over(self, until: float, at: float) -> list[Output]:
+        """The limit that was to last until then may be over: try. Nothing where it is another by now."""
+        if self.facts.limited_until != until:
+            return []
+        self._forget_limit()
+        self._evidence = Evidence("limit", at)
+        return [*self._advance("limit", at), self._changed()]
 
     def cancel_all(self, at: float) -> list[Output]:
         """What a deletion ends: everything."""
@@ -428,6 +455,8 @@ class SessionCore:
                 return [self._changed()]
             case SettingsSeen(model=model, permission_mode=mode):
                 return self._settings(model, mode)
+            case LimitReached():
+                return self._limit_reached(signal, at)
             case UpstreamRetrying():
                 self._evidence = Evidence("api_retry", at)
                 self.facts.reason = f"{signal.error}; attempt {signal.attempt} of {signal.limit}"
@@ -460,7 +489,9 @@ class SessionCore:
 
     def _advance(self, signal: str, at: float) -> list[Output]:
         """Start the next turn where nothing runs."""
-        if self._held or self.phase not in (Phase.IDLE, Phase.BUSY) or self.open or not self.queue:
+        if self._held or self.facts.limited_until is not None:
+            return []
+        if self.phase not in (Phase.IDLE, Phase.BUSY) or self.open or not self.queue:
             return []
         turn = replace(self.queue.popleft(), status="running", started_at=at, reason=None)
         return [
@@ -552,7 +583,7 @@ class SessionCore:
         self._held = False
         if self.phase is not Phase.BUSY:
             return out
-        if not self.queue:
+        if not self.queue or self.facts.limited_until is not None:
             return [*out, *self._to(Phase.IDLE, "result", at)]
         # The next turn starts in the same breath: `idle` is said only where it is true.
         return [*out, *self._advance("result", at), self._changed()]
@@ -566,6 +597,20 @@ class SessionCore:
         if self.phase is Phase.BUSY:
             out += self._to(Phase.IDLE, "held", at)
         return out
+
+    def _limit_reached(self, s: LimitReached, at: float) -> list[Output]:
+        """A turn that has done nothing yet goes back to the head of the queue; others end as is told next."""
+        until, why = s.until, s.why
+        if until is None:
+            until, why = at + LIMIT_AGAIN_S, f"{why}; when it resets was not said"
+        out = self.limited(until if until > at else at + LIMIT_SOON_S, why, at)
+        if self.phase is Phase.BUSY and self.open and s.untouched and self.open.source == "client":
+            out = [*self.requests.withdraw_all(), *self._put_back(why), *out]
+            out += self._to(Phase.IDLE, "limit", at)
+        return out
+
+    def _forget_limit(self) -> None:
+        self.facts.limited_until = self.facts.limited_why = None
 
     def _taken_up(self, turn: TurnId, at: float) -> list[Output]:
         """It was on its way when it was put back, and Claude has it all the same."""

@@ -55,6 +55,9 @@ class Facts:
     reason: str | None = None
     notice: str | None = None
     """The reason that is given as long as there is no other."""
+    limited_until: float | None = None
+    """Wall time. The account's limit is reached: no turn is begun before somebody says that it is over."""
+    limited_why: str | None = None
 
     @classmethod
     def recorded(cls, r: SessionRecord, node: str) -> Facts:
@@ -75,6 +78,8 @@ class Facts:
             usage=r.usage,
             cost_usd=r.cost_usd,
             reason=r.reason,
+            limited_until=r.limited_until,
+            limited_why=r.limited_why,
         )
 
     def record(self, state: RecordedState, checkpoint: dict[str, Any] | None) -> SessionRecord:
@@ -95,6 +100,8 @@ class Facts:
             turns=self.turns,
             usage=self.usage,
             cost_usd=self.cost_usd,
+            limited_until=self.limited_until,
+            limited_why=self.limited_why,
         )
 
     def view(self, state: SessionState, evidence: Evidence) -> Session:
@@ -116,5 +123,6 @@ class Facts:
             usage=self.usage,
             cost_usd=self.cost_usd,
             node=self.node,
-            reason=self.reason,
+            reason=self.reason or self.limited_why,
+            limited_until=self.limited_until,
         )

@@ -23,8 +23,8 @@ import structlog
 
 from bridge.clock import Clock, SystemClock
 from bridge.errors import JournalError, JournalStalled
-from bridge.events import Outcome, RequestId, SessionName, Turn, TurnId
-from bridge.sessions import journal_copy, journal_files, journal_sql
+from bridge.events import Outcome, RequestId, SessionName, Spending, Turn, TurnId
+from bridge.sessions import journal_copy, journal_files, journal_spending, journal_sql
 from bridge.sessions.backends.base import File
 from bridge.sessions.journal_schema import damaged, describe, of_the_file, open_database, try_writing
 from bridge.sessions.records import (
@@ -354,6 +354,14 @@ class Journal:
     ) -> tuple[TurnId, ...]:
         """The oldest finished turns, `limit` at most, beyond the newest `keep` or ended before `before`."""
         return await self._ask(lambda db: journal_sql.prunable(db, session, keep, before, limit))
+
+    async def spent(self, month: str) -> tuple[Spending, ...]:
+        """What has been spent: by day since `month` (YYYY-MM) began, and as one sum before that."""
+        return await self._ask(lambda db: journal_spending.totals(db, month))
+
+    async def spending(self, since: str, author: str | None, limit: int) -> tuple[Spending, ...]:
+        """By day, author and session since the day `since`, the newest `limit` rows."""
+        return await self._ask(lambda db: journal_spending.listed(db, since, author, limit))
 
     async def spare_pages(self) -> int:
         """Pages of the file that hold nothing and can be given back to the file system."""

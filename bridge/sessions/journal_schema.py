@@ -135,7 +135,29 @@ CREATE TABLE attachments (
 );
 """
 
-MIGRATIONS: tuple[str, ...] = (SCHEMA, PRUNED, ATTACHMENTS)
+# A row is never taken away: it stays when its session and its turns are not kept any more.
+SPENDING = """
+CREATE TABLE spending (
+    day     TEXT NOT NULL,          -- UTC, YYYY-MM-DD
+    author  TEXT NOT NULL,          -- the token's name; empty: somebody in the terminal
+    session TEXT NOT NULL,          -- its name
+    turns   INTEGER NOT NULL,       -- that were begun and are finished
+    cost_usd REAL NOT NULL,
+    input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    cache_creation_input_tokens INTEGER NOT NULL,
+    cache_read_input_tokens INTEGER NOT NULL,
+    PRIMARY KEY (day, author, session)
+) WITHOUT ROWID;
+"""
+
+# What Claude has said of the account's limit: when it resets, and why the session waits.
+LIMITED = """
+ALTER TABLE sessions ADD COLUMN limited_until REAL;
+ALTER TABLE sessions ADD COLUMN limited_why TEXT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (SCHEMA, PRUNED, ATTACHMENTS, SPENDING, LIMITED)
 """`MIGRATIONS[n]` makes version n + 1 of version n. Appended to, never edited."""
 
 CHECK_WHOLE_BYTES = 256 * 1024 * 1024

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from bridge.commands import NAME
 from bridge.errors import JournalError, TurnNotFound
 from bridge.events import AnyBlock, Block, Outcome, Request, ToolBlock, Turn, TurnId
-from bridge.sessions import journal_copy, journal_files
+from bridge.sessions import journal_copy, journal_files, journal_spending
 from bridge.sessions.records import (
     CloseRequest,
     CopyTurns,
@@ -125,12 +125,20 @@ def _save_turn(db: sqlite3.Connection, op: SaveTurn) -> None:
     row |= {"session": op.session, "turn": turn.id, "number": op.record.number}
     row |= {"phase": op.record.phase, "generation": op.record.generation}
     row |= {"error": _json(turn.error), "usage": _json(turn.usage)}
+    if turn.finished_at is not None and op.record.phase == "finished" and not _finished(db, op):
+        journal_spending.add(db, op.session, turn)
     if db.execute(UPDATE_TURN, row).rowcount:
         return
     inserted = db.execute(INSERT_TURN, row)
     if not inserted.rowcount:
         raise JournalError(f"there is no session {op.session!r} to save a turn of")
     db.execute("INSERT INTO prompts (turn, prompt) VALUES (?, ?)", (inserted.lastrowid, turn.prompt))
+
+
+def _finished(db: sqlite3.Connection, op: SaveTurn) -> bool:
+    """Whether that is on record already."""
+    known = f"SELECT 1 FROM turns WHERE session = {SESSION_ID} AND turn = :turn AND phase = 'finished'"
+    return db.execute(known, {"session": op.session, "turn": op.record.turn.id}).fetchone() is not None
 
 
 def _save_block(db: sqlite3.Connection, op: SaveBlock) -> None:

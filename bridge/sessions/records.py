@@ -53,6 +53,8 @@ class SessionRecord:
     turns: int
     usage: Usage
     cost_usd: float
+    limited_until: float | None = None
+    limited_why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

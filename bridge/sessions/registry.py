@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,9 @@ from uuid import uuid4
 
 import structlog
 
-from bridge.clock import Clock
+from bridge.clock import Clock, rfc3339
 from bridge.commands import NAME, StartOptions
-from bridge.config import SessionConfig
+from bridge.config import BudgetConfig, SessionConfig
 from bridge.errors import (
     BackendUnavailable,
     BridgeError,
@@ -30,11 +30,13 @@ from bridge.errors import (
 )
 from bridge.events import (
     BlockDiscarded,
+    BudgetState,
     Evidence,
     Request,
     Session,
     SessionDeleted,
     SessionName,
+    Spending,
     Turn,
     TurnId,
 )
@@ -42,6 +44,7 @@ from bridge.sessions.actor import NOT_WRITTEN, Actor, Done, Publisher
 from bridge.sessions.adoption import LOST, Adopting, Sidecars, Stray, as_loaded
 from bridge.sessions.attachments import FileLimits
 from bridge.sessions.backends.base import Backend, File, Forks, Launch, Past, Recall, Sink
+from bridge.sessions.budgets import Ledger
 from bridge.sessions.caretaker import Terms
 from bridge.sessions.core import Phase, SessionCore
 from bridge.sessions.facts import Facts, Limits, PromptRules
@@ -76,6 +79,9 @@ class BackendKind:
     """None: conversations that were begun outside the bridge cannot be taken over."""
 
 
+ONE_ACCOUNT = frozenset({"headless", "tmux"})
+"""The backends that run the CLI, with one login."""
+
 LEAST_AT_ONCE = 4
 """Starts at once where there are fewer cores: half of a start is waiting for the disk."""
 
@@ -95,6 +101,7 @@ class Registry:
         config: SessionConfig,
         node: str,
         adopting: Adopting | None = None,
+        budgets: Sequence[BudgetConfig] = (),
     ) -> None:
         """`forget` drops a deleted session's topic. Without `adopting` only sessions on record are known."""
         self._journal = journal
@@ -106,7 +113,12 @@ class Registry:
         self._config = config
         self._node = node
         starts = Starts(config.starts_at_once or max(LEAST_AT_ONCE, os.cpu_count() or 1))
-        self._terms = Terms(starts, self._room, config.idle_stop_s, config.after_reboot)
+        self.ledger = Ledger(budgets)
+        self.ledger.watch(self._crossed)
+        self._limit: tuple[float, str] | None = None
+        """The CLI account's, as it was met last: until when, and why."""
+        settings = (config.idle_stop_s, config.after_reboot)
+        self._terms = Terms(starts, self._room, *settings, self.ledger, self._limited)
         asked = config.attachments
         bounds = (asked.max_bytes, asked.max_total_bytes, asked.max_count)
         self._file_limits = FileLimits(tuple(asked.types), *bounds)
@@ -152,6 +164,10 @@ class Registry:
         except JournalError as e:
             raise InternalError(f"The file could not be read: {e}") from e
 
+    async def spending(self, since: str, author: str | None, limit: int) -> tuple[Spending, ...]:
+        """What was spent by day, author and session since the day `since`; raises `JournalError`."""
+        return await self._journal.spending(since, author, limit)
+
     def shortened(self, name: SessionName) -> None:
         """The oldest turns of a session are not kept any more."""
         actor = self._actors.get(name)
@@ -164,6 +180,8 @@ class Registry:
         """Bring back every session of the journal; whether their processes live is found out meanwhile. Then
         those that run and are on no record."""
         conversations: set[str] = set()
+        now = self._clock.now()
+        self.ledger.load(await self._journal.spent(rfc3339(now)[:7]), now)
         for loaded in await self._journal.load():
             conversations.add(loaded.record.conversation or "")
             actor = self._revive(loaded)
@@ -327,7 +345,10 @@ class Registry:
     async def _begin(self, inherited: Inherited, begun: Callable[[], None] = lambda: None) -> Actor:
         """A new session, with what it begins with, on disk and served; `begun` is called when it is. Raises
         `InternalError`."""
-        actor = self._build(inherited.facts, last_number=inherited.last_number)
+        facts, limit = inherited.facts, self._limit
+        if limit is not None and limit[0] > self._clock.now() and facts.backend in ONE_ACCOUNT:
+            facts.limited_until, facts.limited_why = limit
+        actor = self._build(facts, last_number=inherited.last_number)
         actor.core.created(self._clock.now())
         try:
             written = self._journal.write([actor.saved(), *inherited.operations])
@@ -392,6 +413,8 @@ class Registry:
         core = SessionCore(facts, limits, Evidence("journal", self._clock.now()), kind.rules)
         keeper = Keeper(facts, last_number=last_number)
         if loaded is not None:
+            for t in loaded.open_turns:
+                self.ledger.hold(t.turn.id, facts.name, t.turn.author)
             numbers = {t.turn.id: t.number for t in loaded.open_turns}
             keeper = Keeper(facts, loaded.record.checkpoint, numbers, loaded.last_number)
         made: list[Actor] = []
@@ -446,6 +469,28 @@ class Registry:
                     self._publisher(name).publish(self._clock.now(), BlockDiscarded(turn, block))
             return actor
         return None
+
+    def _limited(self, name: str, backend: str, until: float, why: str) -> None:
+        """A session has met the limit of its account: the others that use it need not try."""
+        if backend in ONE_ACCOUNT:
+            self._limit = (until, why)
+        for actor in self._actors.values():
+            same = actor.core.facts.backend == backend or {actor.core.facts.backend, backend} <= ONE_ACCOUNT
+            if same and actor.name != name and not actor.core.halted:
+                actor.limited(until, why)
+
+    def _crossed(self, budget: BudgetState) -> None:
+        log.warning(
+            "budget exceeded" if budget.state == "exceeded" else "budget nearly spent",
+            budget=budget.name,
+            per=budget.per,
+            of=budget.of,
+            spent_usd=round(budget.spent_usd, 4),
+            spent_tokens=budget.spent_tokens,
+        )
+        if budget.per == "bridge":
+            for actor in self._actors.values():
+                actor.budget_changed()
 
     def _journal_changed(self) -> None:
         for actor in self._actors.values():

@@ -17,6 +17,7 @@ from bridge.events import (
     BlockKind,
     DeltaAdded,
     Event,
+    Source,
     ToolBlock,
     ToolFinished,
     ToolStarted,
@@ -57,6 +58,10 @@ class OpenTurn:
         return self._turn.id
 
     @property
+    def source(self) -> Source:
+        return self._turn.source
+
+    @property
     def prompt(self) -> str:
         return self._turn.prompt
 
@@ -79,7 +84,7 @@ class OpenTurn:
         return tuple(sorted((*self._settled.values(), *previews), key=lambda b: b.block))
 
     def as_queued(self) -> Turn:
-        """The turn put back, as it was before it was started. Only right while it is not `active`."""
+        """The turn put back, as it was before it was started. Only right while it has said nothing."""
         return replace(self._turn, status="queued", started_at=None)
 
     def block(self, tool: str) -> ToolBlock | None:

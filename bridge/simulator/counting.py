@@ -26,7 +26,7 @@ class FaultLedger:
         key = self._key(conversation, plan)
         struck = self._struck.get(key, {})
         for fault in plan.faults:
-            applies = fault.kind is FaultKind.STATUS or (streams and fault.at <= deltas)
+            applies = fault.kind in (FaultKind.STATUS, FaultKind.LIMIT) or (streams and fault.at <= deltas)
             if applies and (fault.times is None or struck.get(fault.kind, 0) < fault.times):
                 if fault.times is not None:
                     self._struck[key] = {**struck, fault.kind: struck.get(fault.kind, 0) + 1}

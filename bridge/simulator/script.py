@@ -71,6 +71,7 @@ class Directive(BaseModel):
     drop_after: Count | None = None
     hang_after: Count | None = None
     error_after: Count | None = None
+    limit_s: Annotated[int, Field(ge=1, le=86_400)] | None = None
     times: Count | None = None
     stop_reason: StopReason | None = None
 
@@ -86,11 +87,13 @@ class FaultKind(Enum):
     DROP = "drop_after"
     HANG = "hang_after"
     ERROR = "error_after"
+    LIMIT = "limit_s"
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that goes wrong: `at` is the HTTP status, or the number of deltas that come before it.
+    """Something that goes wrong: `at` is the HTTP status, the seconds that a limit lasts, or the number of
+    deltas that come before it.
 
     `times` is how often, None for always.
     """
@@ -286,8 +289,10 @@ def _text(directive: Directive, rest: str) -> str:
 
 
 def _faults(directive: Directive) -> tuple[Fault, ...]:
-    """A cut happens once unless told otherwise, so that a retry succeeds; the others always."""
+    """A cut happens once unless told otherwise, so that a retry succeeds, and a limit is met once; the others
+    always."""
     found = (
+        (FaultKind.LIMIT, directive.limit_s, 1),
         (FaultKind.STATUS, directive.status, None),
         (FaultKind.DROP, directive.drop_after, 1),
         (FaultKind.HANG, directive.hang_after, None),

@@ -7,6 +7,8 @@ decided in `script`, how it is said in `messages`.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -45,6 +47,8 @@ class Simulator:
         self._recorded: deque[tuple[int, dict[str, Any]]] = deque()
         self._recorded_bytes = 0
         self._received = 0
+        self._limited_until = 0.0
+        """Until then (wall time) every request is refused, as for an account that has reached its limit."""
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_api_errors])
@@ -74,6 +78,10 @@ class Simulator:
         deltas = sum(len(block.deltas) for block in answer.blocks)
         fault = self._ledger.strike(conversation, plan, streams=streams, deltas=deltas)
         await _pause(plan.first_s)
+        if fault is not None and fault.kind is FaultKind.LIMIT:
+            self._limited_until = math.ceil(time.time()) + fault.at
+        if time.time() < self._limited_until:
+            return _limited(request, self._limited_until)
         if fault is not None and fault.kind is FaultKind.STATUS:
             return _error(request, fault.at)
         if not streams:
@@ -247,6 +255,24 @@ def _has_key(request: web.Request) -> bool:
 
 def _json(value: Any, status: int = 200) -> web.Response:
     return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
+
+
+def _limited(request: web.Request, until: float) -> web.Response:
+    """What the API answers once a subscription's share of a window is used up; the reset is in seconds."""
+    response = _error(request, 429, "This request would exceed your account's rate limit.")
+    response.headers["retry-after"] = str(max(1, math.ceil(until - time.time())))
+    response.headers["x-should-retry"] = "false"
+    unified = {
+        "status": "rejected",
+        "reset": f"{until:.0f}",
+        "representative-claim": "five_hour",
+        "5h-status": "rejected",
+        "5h-reset": f"{until:.0f}",
+        "5h-utilization": "1.0",
+    }
+    for name, value in unified.items():
+        response.headers[f"anthropic-ratelimit-unified-{name}"] = value
+    return response
 
 
 def _error(request: web.Request, status: int, message: str = "") -> web.Response:

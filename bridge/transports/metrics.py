@@ -45,6 +45,10 @@ def _lines(figures: Figures) -> Iterable[str]:
     yield _family("events_published_total", "counter", "Events, each counted once.", published)
     limited = _by("what", figures.rate_limited)
     yield _family("rate_limited_total", "counter", "What was refused for being too much.", limited)
+    spent = [("", figures.spent_usd)]
+    yield _family("spent_today_usd", "gauge", "What the turns have cost that finished today, UTC.", spent)
+    tokens = [("", figures.spent_tokens)]
+    yield _family("spent_today_tokens", "gauge", "And their tokens, of every kind.", tokens)
     refused = [("", figures.unauthorized)]
     yield _family("unauthorized_total", "counter", "Tokens that were not valid.", refused)
 

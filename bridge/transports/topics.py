@@ -17,6 +17,7 @@ from bridge.commands import (
     ListSessions,
     NameSession,
     ReadHistory,
+    ReadSpending,
     ResizeTerminal,
     StartSession,
     TypeIntoTerminal,
@@ -157,6 +158,9 @@ class Topics:
             case ResizeTerminal():
                 await service.resize_terminal(who, name, command)
                 return {"cols": command.cols, "rows": command.rows}
+            case ReadSpending():
+                spent, budgets = await service.spending(who, command)
+                return views.spending_payload(spent.since, spent.rows, budgets)
             case requests.ReadTree():
                 return await service.tree(who)
         raise AssertionError(f"no way to do {type(command).__name__}")

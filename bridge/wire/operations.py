@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from bridge.commands import Command, ReadHistory
+from bridge.commands import Command, ReadHistory, ReadSpending
 from bridge.errors import (
     BackendUnavailable,
     BridgeError,
@@ -244,6 +244,14 @@ OPERATIONS = (
         topic="sessions",
         event="fork",
         given={"name": "from"},
+    ),
+    Operation(
+        *("spending", "GET", "/api/spending", "What turns have cost, and how the budgets stand"),
+        answers={200: "Spending"},
+        errors=ALWAYS,
+        topic="sessions",
+        event="spending",
+        query=ReadSpending,
     ),
     Operation(
         *("events", "GET", f"{SESSION}/events", "Follow a session: its events, from now or from a cursor on"),

@@ -27,6 +27,7 @@ from bridge.commands import (
     ListSessions,
     NameSession,
     ReadHistory,
+    ReadSpending,
     ResizeTerminal,
     RestartSession,
     StartOptions,
@@ -76,6 +77,7 @@ _EVENTS: dict[TopicKind, dict[str, type[Command]]] = {
         "fork": ForkSession,
         "list": ListSessions,
         "tree": ReadTree,
+        "spending": ReadSpending,
     },
     "session": {
         "submit": SubmitPrompt,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from bridge.commands import NAME
-from bridge.events import RequestKind, SessionState, Source, TurnStatus
+from bridge.events import BudgetHolder, RequestKind, SessionState, Source, Standing, TurnStatus
 
 Schema = dict[str, Any]
 
@@ -16,6 +16,7 @@ TEXT: Schema = {"type": "string"}
 WHOLE: Schema = {"type": "integer"}
 FLAG: Schema = {"type": "boolean"}
 TIME: Schema = {"type": "string", "format": "date-time"}
+DAY: Schema = {"type": "string", "format": "date"}
 COST: Schema = {"type": "number", "minimum": 0}
 SESSION_NAME: Schema = {"type": "string", "pattern": f"^{NAME.pattern}$"}
 
@@ -68,7 +69,7 @@ _SESSION = record(
         "cost_usd": COST,
         "node": TEXT,
     },
-    {"reason": TEXT},
+    {"reason": TEXT, "limited_until": TIME, "budget": ref("Budget")},
 )
 
 _BLOCK: Schema = {
@@ -130,6 +131,40 @@ _NOW: dict[str, Schema] = {
 
 SCHEMAS: dict[str, Schema] = {
     "Usage": record("Tokens, as the Messages API counts them.", dict.fromkeys(_USAGE, WHOLE)),
+    "Budget": record(
+        "How a budget stands; `of` is the session's or the token's name where it is one's own.",
+        {
+            "name": TEXT,
+            "per": one_of(BudgetHolder),
+            "spent_usd": COST,
+            "limit_usd": nullable(COST),
+            "spent_tokens": WHOLE,
+            "limit_tokens": nullable(WHOLE),
+            "state": one_of(Standing),
+            "until": nullable(TIME),
+        },
+        {"of": TEXT},
+    ),
+    "Spending": record(
+        "What finished turns have cost since the day `since`, by day (UTC), author and session.",
+        {
+            "since": DAY,
+            "spending": listed(
+                record(
+                    "",
+                    {
+                        "day": DAY,
+                        "author": nullable(TEXT),
+                        "session": TEXT,
+                        "turns": WHOLE,
+                        "cost_usd": COST,
+                        "usage": ref("Usage"),
+                    },
+                )
+            ),
+            "budgets": listed(ref("Budget")),
+        },
+    ),
     "TurnError": record("Why a turn failed.", {"code": TEXT, "message": TEXT}, {"status": WHOLE}),
     "Session": _SESSION,
     "Block": _BLOCK,

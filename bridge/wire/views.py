@@ -18,6 +18,7 @@ from bridge.events import (
     Attendant,
     BlockDiscarded,
     BlockFinished,
+    BudgetState,
     DeltaAdded,
     Epoch,
     Event,
@@ -31,6 +32,7 @@ from bridge.events import (
     SessionChanged,
     SessionDeleted,
     Snapshot,
+    Spending,
     ToolBlock,
     ToolFinished,
     ToolStarted,
@@ -115,7 +117,43 @@ def session_payload(session: Session, now: float) -> dict[str, Any]:
     }
     if session.reason is not None:
         payload["reason"] = session.reason
+    if session.limited_until is not None:
+        payload["limited_until"] = time_text(session.limited_until)
+    if session.budget is not None:
+        payload["budget"] = budget_payload(session.budget)
     return payload
+
+
+def budget_payload(budget: BudgetState) -> dict[str, Any]:
+    payload: dict[str, Any] = {
+        "name": budget.name,
+        "per": budget.per,
+        "spent_usd": budget.spent_usd,
+        "limit_usd": budget.limit_usd,
+        "spent_tokens": budget.spent_tokens,
+        "limit_tokens": budget.limit_tokens,
+        "state": budget.state,
+        "until": None if budget.until is None else time_text(budget.until),
+    }
+    if budget.of is not None:
+        payload["of"] = budget.of
+    return payload
+
+
+def spending_payload(since: str, rows: Iterable[Spending], budgets: Iterable[BudgetState]) -> dict[str, Any]:
+    """`spending` by day, author and session, the newest day first, and how the budgets stand."""
+    listed = [
+        {
+            "day": row.day,
+            "author": row.author,
+            "session": row.session,
+            "turns": row.turns,
+            "cost_usd": row.cost_usd,
+            "usage": usage_payload(row.usage),
+        }
+        for row in rows
+    ]
+    return {"since": since, "spending": listed, "budgets": [budget_payload(b) for b in budgets]}
 
 
 def block_payload(block: AnyBlock, *, whole: bool = False) -> dict[str, Any]:

@@ -25,11 +25,13 @@ from bridge.events import (
     Outcome,
     RequestId,
     SessionName,
+    Spending,
     Turn,
     TurnId,
 )
-from bridge.sessions import journal_sql
+from bridge.sessions import journal_spending, journal_sql
 from bridge.sessions.actor import Actor
+from bridge.sessions.budgets import Spent
 from bridge.sessions.journal_schema import migrate
 from bridge.sessions.records import LoadedSession, Op, PrunedTurn, TurnRecord
 from bridge.sessions.registry import BackendKind, Registry
@@ -136,6 +138,11 @@ class Disk:
         self.last = ops
         self.committed(ops)
 
+    def spent(self) -> Spent:
+        """Over all days."""
+        rows = journal_spending.totals(self.db, "9999")
+        return sum((Spent(r.turns, r.cost_usd, r.usage.total) for r in rows), Spent())
+
     def load(self) -> LoadedSession | None:
         found, damaged = journal_sql.load(self.db, NAME)
         assert not damaged
@@ -161,6 +168,9 @@ class DiskJournal:
 
     async def load(self, name: SessionName | None = None) -> list[LoadedSession]:
         return journal_sql.load(self._disk.db, name)[0]
+
+    async def spent(self, month: str) -> tuple[Spending, ...]:
+        return journal_spending.totals(self._disk.db, month)
 
     async def turns(self, session: SessionName, before: TurnId | None, limit: int) -> tuple[Turn, ...]:
         return journal_sql.finished_turns(self._disk.db, session, before, limit)
@@ -390,6 +400,7 @@ class House:
         loaded = self.disk.load()
         if loaded is None or self.life is None:
             return
+        self.check_spending()
         again = [essence(self.registry._revive(loaded)) for _ in range(2)]
         assert again[0] == again[1]
         if actor is not None and not self.disk.waiting and actor._settled.is_set() and not actor._ended:
@@ -400,11 +411,19 @@ class House:
                 ]  # it goes to disk with the next that has something
             assert lives == again[0]
 
+    def check_spending(self) -> None:
+        """Every turn that has finished is counted once, on disk and, as far as nothing is under way, here."""
+        query = "SELECT count(*), total(cost_usd) FROM turns WHERE phase = 'finished' AND started_at > 0"
+        counted = self.disk.spent()
+        assert (counted.turns, counted.cost_usd) == tuple(self.disk.db.execute(query).fetchone())
+        if not self.disk.waiting and self.actor is not None and self.actor._settled.is_set():
+            assert self.registry.ledger.spent("bridge", "", "total", self.loop.now()) == counted
+
     def check_repeat(self) -> None:
         """Every operation says what is true from now on: once more changes nothing."""
-        before = self.disk.load()
+        before, spent = self.disk.load(), self.disk.spent()
         self.disk.put(self.disk.last)
-        assert self.disk.load() == before
+        assert (self.disk.load(), self.disk.spent()) == (before, spent)
 
     def calm(self) -> None:
         """Nothing goes wrong any more: everything that was accepted ends."""

@@ -21,6 +21,7 @@ from bridge.commands import (
     JoinSession,
     NameSession,
     ReadHistory,
+    ReadSpending,
     ResizeTerminal,
     StartSession,
     SubmitPrompt,
@@ -31,6 +32,7 @@ from bridge.events import (
     Attachment,
     Block,
     BlockFinished,
+    BudgetState,
     DeltaAdded,
     Epoch,
     Event,
@@ -41,6 +43,7 @@ from bridge.events import (
     SessionDeleted,
     SessionName,
     Snapshot,
+    Spending,
     Turn,
     TurnFinished,
     TurnId,
@@ -52,7 +55,7 @@ from bridge.limits import Limit
 from bridge.lobby import Lobby
 from bridge.presence import Presence
 from bridge.screens import Screens, Viewer
-from bridge.service import Joined, Seen, Service
+from bridge.service import Joined, Seen, Service, Spent
 from bridge.sessions.picture import Picture
 from bridge.supervision import Supervisor
 from tests.fakes.screens import FakePanes
@@ -199,6 +202,13 @@ class FakeService:
     async def tree(self, who: Principal) -> dict[str, Any]:
         who.require("admin")
         return {"name": "bridge", "children": []}
+
+    async def spending(self, who: Principal, command: ReadSpending) -> tuple[Spent, tuple[BudgetState, ...]]:
+        who.require("watch")
+        usage = Usage(1, 2, 3, 4)
+        row = Spending("2026-01-02", who.name, "demo", 2, usage, 0.25)
+        budget = BudgetState("house", "bridge", None, 0.25, 1.0, 10, None, "ok", None, 0.25)
+        return Spent("2026-01-01", (row,)), (budget,)
 
     async def join(
         self, who: Principal, name: str, command: JoinSession, subscriber: Subscriber, transport: str

@@ -111,6 +111,7 @@ CELLS = [
     Cell(LOBBY, "join", {}, ("watch",), named=False),
     Cell(LOBBY, "list", {}, ("watch",), named=False),
     Cell(LOBBY, "tree", {}, ("admin",), named=False),
+    Cell(LOBBY, "spending", {}, ("watch",), named=False),
     Cell(LOBBY, "start", {"name": NAME}, ("control",)),
     Cell(LOBBY, "start", {"name": NAME, **BYPASS}, ("control", "admin"), "session_exists"),
     Cell(LOBBY, "fork", {"name": "mine-two", "from": NAME}, ("control",), "invalid_payload"),

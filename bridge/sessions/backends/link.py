@@ -27,7 +27,7 @@ from bridge.sessions.claude import stdin
 from bridge.sessions.claude.launch import ERR, IN, OUT
 from bridge.sessions.claude.stream_json import ControlAsked, ControlReply, Item, Segment, StreamParser
 from bridge.sessions.tmux import Pane
-from bridge.signals import AnswerMoot, ProcessExited, ProcessReady, Signal
+from bridge.signals import AnswerMoot, LimitReached, ProcessExited, ProcessReady, Signal
 
 log = structlog.get_logger(__name__)
 
@@ -198,6 +198,8 @@ class Link:
             said += self._translate(item)
         if not said:
             return
+        if any(isinstance(s, LimitReached) for s in said):
+            self.prompted = False  # the CLI counts its own words as an answer: its id may be used up
         mark = None
         if segment.checkpoint is not None:
             mark = {**segment.checkpoint, "generation": self.generation}

@@ -24,7 +24,7 @@ from bridge.sessions.backends.status import StatusFiles, read_status
 from bridge.sessions.backends.tail import CHUNK, FileWatch, Tail
 from bridge.sessions.claude.messages import entry_of
 from bridge.sessions.claude.tui import REFUSAL_S, TuiReader
-from bridge.signals import AnswerMoot, LivenessLost, ProcessReady, Signal, TurnEnded
+from bridge.signals import AnswerMoot, LimitReached, LivenessLost, ProcessReady, Signal, TurnEnded
 
 log = structlog.get_logger(__name__)
 
@@ -80,6 +80,10 @@ class TuiLink:
         self._begun_at: float | None = None
         self._at_odds = False
         self._closed = False
+        self.offered = False
+        """The account's limit was met: the TUI may have asked what to do."""
+        self.given_up: Callable[[], None] = lambda: None
+        """Called when what was entered last has ended as if it never was."""
         self._changed = asyncio.Event()
         self._adopted = self._reading = adopted
         """Something happened before this bridge looked; it is still being read."""
@@ -271,6 +275,10 @@ class TuiLink:
         for each in signals:
             if isinstance(each, AnswerMoot):
                 self._settle(each.request, {})
+            if isinstance(each, LimitReached):
+                self.offered = True
+            if isinstance(each, LimitReached) and each.untouched:
+                self.given_up()  # before it is told: whoever hears of it may send the prompt again
         if checkpoint or any(isinstance(s, TurnEnded) for s in signals):
             self._sink(Batch(self.generation, tuple(signals), self.place(), source))
         elif signals:

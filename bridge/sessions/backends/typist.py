@@ -84,6 +84,10 @@ class Entered:
         """It does not stand in the box any more, and was not sent."""
         await asyncio.to_thread((self._folder / "entered.json").unlink, missing_ok=True)
 
+    def given_up(self) -> None:
+        """It was sent, and is over as if it never had been: it may be entered once more."""
+        (self._folder / "entered.json").unlink(missing_ok=True)
+
     async def known(self, prompt_id: str | None) -> None:
         """It has become the TUI's turn of this id; None where it was lost, or has none."""
         record = await asyncio.to_thread(self.pending)
@@ -125,6 +129,7 @@ class Typist:
         self._session = session
         self._link = link
         self._entered = entered
+        link.given_up = entered.given_up
         self._editor = Editor(folder, self._press, self._listens)
         self._editor.take_over()
         self.held = False
@@ -148,6 +153,7 @@ class Typist:
         if record is not None and record.get("turn") == turn:
             await self._resolve(turn, text, record)
             return
+        await self._close_offer()
         still = await self._still()
         if still is None:
             self._hold_up(turn, TYPING)
@@ -357,6 +363,17 @@ class Typist:
         self._link.emit([PromptSeen(turn), UpstreamActive(), TurnEnded("completed", None)], "keyboard")
         if await self._tmux.typed_at(self._session) is None:
             await self._press("Escape")
+
+    async def _close_offer(self) -> None:
+        """At the account's limit the TUI asks what to do (wait, pay). Where nobody is there to see it, it is
+        closed before the next prompt."""
+        link = self._link
+        offered, link.offered = link.offered, False
+        if not offered or link.reader.status_now != "waiting" or link.reader.open:
+            return
+        if await self._tmux.typed_at(self._session) is None:
+            await self._press("Escape")
+            await link.until(lambda: link.reader.status_now == "idle", ACK_S)
 
     async def _resolve(self, turn: TurnId, text: str, record: dict[str, Any]) -> None:
         """It was entered before, by a bridge or into a process that is no more. Never typed twice."""

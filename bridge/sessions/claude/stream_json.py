@@ -17,6 +17,7 @@ import orjson
 
 from bridge.events import RequestId, TurnError, TurnId, Usage
 from bridge.sessions.claude.blocks import Blocks, Parent
+from bridge.sessions.claude.limit import Limit, limit_of
 from bridge.sessions.claude.messages import REQUEST_KINDS, error_code, output_text, usage_of
 from bridge.signals import (
     AnswerMoot,
@@ -88,6 +89,9 @@ class StreamParser:
         self._conversation: str | None = state.get("conversation")
         error = state.get("error")
         self._error: TurnError | None = TurnError(*error) if error else None
+        limit = state.get("limit")
+        self._limit: Limit | None = Limit(*limit) if limit else None
+        """As it was told last; the CLI need not say the same again."""
         self._held: TurnEnded | None = None
         self._ours_to_come = False
         """What is held back ends a turn that nobody asked for, and the expected prompt's is to come."""
@@ -107,6 +111,7 @@ class StreamParser:
                 "running": self._running,
                 "conversation": self._conversation,
                 "error": [e.code, e.message, e.status] if e else None,
+                "limit": None if self._limit is None else list(self._limit),
             },
         }
 
@@ -188,6 +193,9 @@ class StreamParser:
                 return self._result(frame)
             case "command_lifecycle":
                 return self._lifecycle(str(frame.get("command_uuid")), str(frame.get("state")))
+            case "rate_limit_event":
+                self._limit = limit_of(frame["rate_limit_info"])
+                return ()
             case "control_request":
                 return [self._asked(str(frame["request_id"]), frame["request"])]
             case "control_cancel_request":
@@ -261,7 +269,7 @@ class StreamParser:
         if parent is not None:
             return []
         items = self._release()  # the next turn began, and nobody said that the last one is over
-        self._error = None  # what it was, it is overcome
+        self._error = self._limit = None  # what it was, it is overcome
         if not self.busy:
             self._typed = True
             # A prompt is expected as soon as it is handed over: one that is not yet comes after this.
@@ -360,11 +368,14 @@ class StreamParser:
             return []
         held, self._held = self._held, None
         self._blocks = Blocks()
+        said: list[Item] = [held]
+        if self._limit is not None and held.error is not None and held.error.code == "rate_limit":
+            said = [self._limit.reached(held.error.message, untouched=not self._active), held]
         if not self._ours_to_come:
             self._expected, self._identity, self._seen = None, None, False
         self._error = None
         self._typed = self._active = self._ours_to_come = False
-        return [held]
+        return said
 
     def _asked(self, request: str, asked: Json) -> Item:
         if asked.get("subtype") != "can_use_tool":

@@ -21,6 +21,7 @@ import orjson
 
 from bridge.events import Outcome, RequestId, TurnError, TurnId, Usage
 from bridge.sessions.claude.blocks import Blocks
+from bridge.sessions.claude.limit import Limit, limit_of
 from bridge.sessions.claude.messages import (
     REQUEST_KINDS,
     entry_of,
@@ -67,6 +68,10 @@ LATER = 1000
 _PASTED = re.compile(r"</?pasted_content id=\"\w+\">")
 _STATUS = re.compile(r"API Error: ([45]\d\d)\b")
 INTERRUPTED = "[Request interrupted by user"
+LIMIT_WORDS = "You've hit your"
+"""How a limit of the account is told; any other 429 begins with "API Error"."""
+LIMIT_S = 10.0
+"""Only the transcript says when it resets: it is worth waiting for."""
 SYNTHETIC = "<synthetic>"
 MODES = {"default": "manual"}
 """The CLI's files and hooks say `default` where its own screen and options say `manual`."""
@@ -119,6 +124,8 @@ class _Turn:
     error: TurnError | None = None
     error_read: bool = False
     """The transcript has it."""
+    limit: Limit | None = None
+    """Of the account, which `error` is about."""
     failed_at: float | None = None
     output: str = ""
     """What a slash command said."""
@@ -303,6 +310,8 @@ class TuiReader:
                 status = int(found[1]) if found else None
                 code = error_code(str(event.get("error")), status)
                 turn.error = turn.error or TurnError(code, text, status)
+                if code == "rate_limit" and text.startswith(LIMIT_WORDS) and not turn.error_read:
+                    turn.limit = Limit(None, shared=False)  # the transcript will say until when
         return self._perhaps_over(now)
 
     def _display(self, turn: _Turn, event: Json) -> list[Signal]:
@@ -474,9 +483,12 @@ class TuiReader:
                 known = status if isinstance(status, int) else None
                 code = error_code(str(entry.get("error") or ""), known)
                 turn.error, turn.error_read = TurnError(code, output_text(content), known), True
+                said = entry.get("apiErrorParams")
+                info = said.get("rate_limit_info") if isinstance(said, dict) else None
+                turn.limit = limit_of(info) if isinstance(info, dict) else None
             return []
         out = [*self._settings(entry.get("requestedModel"), None), *self._active(turn)]
-        turn.error = None  # what it was, it is overcome
+        turn.error = turn.limit = None  # what it was, it is overcome
         identity = str(message.get("id", ""))
         self._blocks.message_named(identity)
         for block in content:
@@ -578,7 +590,8 @@ class TuiReader:
                 return self._over("completed")
             return []
         if turn.failed_at is not None:
-            if turn.error_read or now - turn.failed_at > GRACE_S:
+            patience = GRACE_S if turn.limit is None else LIMIT_S
+            if turn.error_read or now - turn.failed_at > patience:
                 return self._over("failed")
             return []
         if turn.idle_since is not None and now - turn.idle_since > GRACE_S:
@@ -613,6 +626,9 @@ class TuiReader:
             self._ended.append(turn.prompt_id)
         self._resume_at = self.offset
         error = turn.error if status == "failed" else None
+        if error is not None and turn.limit is not None:
+            untouched = not turn.active and turn.ours is not None and not turn.command
+            out.append(turn.limit.reached(error.message, untouched=untouched))
         return [*out, TurnEnded(status, text, error, usage)]
 
     # --- questions --------------------------------------------------------------------------------------

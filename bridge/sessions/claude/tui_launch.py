@@ -177,6 +177,8 @@ def _settings(
     began = {"type": "command", "command": shlex.join((*script, "--event")), "timeout": HOOK_S}
     every = dict.fromkeys(HTTP_EVENTS, told) | {"PermissionRequest": asked, "SessionStart": began}
     settings: dict[str, Any] = {
+        # At the account's limit the queue waits, not the TUI: it would send the prompt by itself.
+        "autoContinueAtUsageLimit": False,
         "hooks": {event: [{"hooks": [hook]}] for event, hook in every.items()},
         "disableAllHooks": False,
         # As `-p` has it, and else asked about: a folder's own `.mcp.json` is taken as it is.

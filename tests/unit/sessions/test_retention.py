@@ -226,7 +226,8 @@ async def test_a_journal_of_the_first_version_is_taken_over(tmp_path: Path) -> N
         db.executescript(f"BEGIN; {SCHEMA}; PRAGMA user_version = 1; COMMIT;")
         db.execute("ATTACH ? AS new", (str(tmp_path / "new.db"),))
         for table in ("sessions", "turns", "prompts"):
-            db.execute(f"INSERT INTO main.{table} SELECT * FROM new.{table}")
+            names = ", ".join(row[1] for row in db.execute(f"PRAGMA main.table_info({table})"))
+            db.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM new.{table}")
     async with reopened(path) as journal:
         await journal.write([SaveSession(session(state="parked")), PruneTurns(DEMO, (TurnId("t1"),))])
         await journal.write([GiveBack(100)])
