@@ -62,6 +62,7 @@ class Decision(StrEnum):
 class DrillBackend(StrEnum):
     headless = "headless"
     tmux = "tmux"
+    api = "api"
 
 
 class DrillFault(StrEnum):
@@ -147,7 +148,7 @@ def drill(
     rounds: Annotated[int, typer.Option(min=1, help="How often something is killed.")] = 20,
     sessions: Annotated[int, typer.Option(min=1, max=50, help="Sessions of each backend.")] = 2,
     backends: Annotated[
-        list[DrillBackend] | None, typer.Option("--backend", help="Which backends; else both.")
+        list[DrillBackend] | None, typer.Option("--backend", help="Which backends; else all.")
     ] = None,
     faults: Annotated[
         list[DrillFault] | None, typer.Option("--fault", help="What a round may kill; else any.")

@@ -260,7 +260,7 @@ class ApiConfig(Slice):
     `interrupt`: its turn ends, with the text so far. `continue`: the model is asked to go on where it was."""
     prices: dict[str, Price] = {}
     """USD for a million tokens of input, output, written to the cache, read from it, by model:
-    `claude-x = [3, 15, 3.75, 0.3]`. They come before the bridge's own table; without any price `cost_usd` is null."""
+    `claude-x = [3, 15, 3.75, 0.3]`. They come before the own table; without a price `cost_usd` is null."""
     max_sessions: Positive = 10_000
     """Api sessions that are not stopped. `sessions.max_sessions` is about those with a process."""
 
