@@ -32,7 +32,9 @@ def run(
 ) -> bool:
     """Whether every promise was kept. Raises `SetupError` where this machine lacks something."""
     if set(backends) == {"api"} and set(faults) <= {"cli", "tmux"}:
-        raise SetupError("Sessions of backend api have no process that could be killed.", "Add --fault bridge.")
+        raise SetupError(
+            "Sessions of backend api have no process that could be killed.", "Add --fault bridge."
+        )
     screen = Screen.made()
     chosen = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     plan = Plan(chosen, rounds, sessions, tuple(backends), cast(tuple[Fault, ...], tuple(faults)))

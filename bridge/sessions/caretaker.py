@@ -45,6 +45,8 @@ class Terms:
     """Raises `TooManySessions` where no further session may have a process."""
     idle_stop_s: float | None = None
     after_reboot: AfterReboot = "resume"
+    process: bool = True
+    """False: what runs such a session is a task of the bridge."""
 
 
 class Caretaker:

@@ -111,7 +111,7 @@ class Registry:
         self._terms = {
             name: Terms(starts, partial(self._room, name), config.idle_stop_s, config.after_reboot)
             if kind.without_process is None
-            else Terms(Starts(kind.without_process), partial(self._room, name))
+            else Terms(Starts(kind.without_process), partial(self._room, name), process=False)
             for name, kind in backends.items()
         }
         self._adopting = adopting

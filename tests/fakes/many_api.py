@@ -13,7 +13,6 @@ from bridge.locate import Address
 from bridge.simulator.script import scripted, words
 
 PATIENCE_S = 600.0
-JOINS_AT_ONCE = 50
 
 
 def rss_mib(pid: int) -> float:
@@ -29,11 +28,11 @@ class Streams:
     topics: list[str]
 
     async def ask(self, count: int, gap_ms: int) -> tuple[int, int]:
-        """A prompt to each at once; the number of deltas, and of how many sessions text was being streamed at the
+        """A prompt to each, one after the other; the number of deltas, and how many sessions streamed at the
         same moment at most. Every reply is checked to the letter."""
         prompt = f"count {scripted(words=count, gap_ms=gap_ms)}"
         for topic in self.topics:
-            await self.connection.send(topic, "submit", {"prompt": prompt})
+            await self.connection.push(topic, "submit", {"prompt": prompt})
         texts: dict[str, list[str]] = {topic: [] for topic in self.topics}
         streaming: set[str] = set()
         most = deltas = 0
@@ -58,7 +57,6 @@ class Streams:
 async def many(address: Address, count: int) -> AsyncIterator[Streams]:
     topics = [f"session:many-{n}" for n in range(count)]
     async with connect(address) as connection:
-        for first in range(0, count, JOINS_AT_ONCE):
-            for topic in topics[first : first + JOINS_AT_ONCE]:
-                await connection.join(topic, {"start": {"backend": "api"}, "turns": 0})
+        for topic in topics:
+            await connection.join(topic, {"start": {"backend": "api"}, "turns": 0})
         yield Streams(connection, topics)

@@ -112,7 +112,7 @@ def test_what_is_not_for_it_is_refused_at_the_start(sessions: Sessions) -> None:
     }
     for field, value in asked.items():
         with pytest.raises(Refused) as refused:
-            sessions.join(**{field: value})
+            sessions.join(field, **{field: value})
         assert (refused.value.reason, refused.value.response["field"]) == ("invalid_payload", field)
     with pytest.raises(Refused) as refused:
         sessions.socket.join(f"session:{sessions.name()}", {"start": {"on_restart": "continue"}})
@@ -128,8 +128,9 @@ def test_there_is_nothing_to_attach_to(sessions: Sessions) -> None:
     with pytest.raises(Refused) as refused:
         channel.push("submit", {"command": "/compact"})
     assert refused.value.reason == "prompt_rejected"
-    with pytest.raises(Refused):
+    with pytest.raises(Refused) as no_screen:
         sessions.socket.join(f"terminal:{name}")
+    assert no_screen.value.reason == "invalid_payload"
 
 
 def test_a_conversation_is_trimmed_by_whole_turns(clients: Clients, tmp_path_factory: Any) -> None:
@@ -196,7 +197,7 @@ def test_a_prompt_that_nobody_answered_yet_is_sent_again(kept: BridgeProcess, cl
     """The model had not begun: nothing was said that could be said twice."""
     channel = joined(kept, clients)
     channel.ask("warm up")
-    turn = channel.submit(f"slow {sim(first_ms=3000, text='at last')}")
+    turn = channel.submit(f"slow {sim(first_ms=10_000, text='at last')}")
     channel.wait("turn_started", turn=turn)
     channel.until(lambda: kept.requests("slow") or None, "the request")
     gone(kept, "kill")
@@ -228,7 +229,7 @@ def test_an_answer_goes_on_where_that_was_asked_for(kept: BridgeProcess, clients
 
 
 def test_killed_again_and_again_nothing_is_lost_or_asked_twice(kept: BridgeProcess, clients: Clients) -> None:
-    """Six kills while prompts stream in: each turn ends once; an answer that had begun is not asked for again."""
+    """Six kills while prompts stream in: each turn ends once, and what had begun is not asked for again."""
     channel = joined(kept, clients)
     turns: list[str] = []
     for n in range(6):
