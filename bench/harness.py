@@ -149,7 +149,7 @@ class BridgeProcess:
     def __init__(
         self, home: Path, claude: Mapping[str, Any] | None = None, api: Mapping[str, Any] | None = None
     ) -> None:
-        """`claude` and `api`: these tables of the configuration; without the first the CLI is the replayer."""
+        """`claude`, `api`: these tables of the configuration; without the first the CLI is the replayer."""
         self._api = api or {}
         self.home = home
         self._claude = claude or {"path": str(executable(home))}

@@ -111,8 +111,9 @@ def test_what_is_not_for_it_is_refused_at_the_start(sessions: Sessions) -> None:
         "permission_mode": "plan",
     }
     for field, value in asked.items():
+        start = {"backend": "api", field: value}
         with pytest.raises(Refused) as refused:
-            sessions.join(field, **{field: value})
+            sessions.socket.join(f"session:{sessions.name(field)}", {"start": start})
         assert (refused.value.reason, refused.value.response["field"]) == ("invalid_payload", field)
     with pytest.raises(Refused) as refused:
         sessions.socket.join(f"session:{sessions.name()}", {"start": {"on_restart": "continue"}})

@@ -30,6 +30,7 @@ from bridge.signals import BlockDropped, BlockSettled, ProcessReady, SettingsSee
 log = structlog.get_logger(__name__)
 
 RESTARTED = TurnError("bridge_restarted", "The bridge was restarted while Claude answered.")
+CANCEL_AGAIN_S = 1.0
 NO_MODES = "backend 'api' has no tools, and so no permission modes"
 
 
@@ -235,9 +236,10 @@ class ApiBackend:
     async def _halt(self) -> None:
         """End the answer that runs, without a word of it."""
         task, self._task, self._answering = self._task, None, None
-        if task is not None:
+        while task is not None and not task.done():
             task.cancel()
-            await asyncio.wait({task})
+            # A connection that fails while it is closed may swallow the cancellation.
+            await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)
 
     def _say(self, signals: Sequence[Signal], *, ended: TurnId | None = None) -> None:
         assert self._launch is not None
