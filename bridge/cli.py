@@ -88,6 +88,12 @@ Disallowed = Annotated[list[str] | None, typer.Option("--disallowed-tool", help=
 Mcp = Annotated[str | None, typer.Option(help="MCP servers: a file, or JSON.")]
 AddDir = Annotated[list[Path] | None, typer.Option("--add-dir", help="Further folder the tools may use.")]
 Resume = Annotated[str | None, typer.Option(help="Conversation to take up.")]
+OnRestart = Annotated[
+    str | None,
+    typer.Option(
+        help="Backend api: `interrupt` or `continue` an answer that a restart of the bridge cuts off."
+    ),
+]
 
 
 # --- the bridge and this machine -----------------------------------------------------------------
@@ -218,6 +224,7 @@ def start(
     mcp_config: Mcp = None,
     add_dirs: AddDir = None,
     resume: Resume = None,
+    on_restart: OnRestart = None,
     as_json: Json = False,
     state_dir: StateDir = None,
     url: Url = None,
@@ -236,6 +243,7 @@ def start(
         mcp_config=mcp_config,
         add_dirs=add_dirs,
         resume=resume,
+        on_restart=on_restart,
     )
     asked = client.ask(_look(state_dir, url, token), "sessions", "start", {"name": name, **options})
     return _told(_run(asked), as_json, lambda a: f"{name} is {a['session']['state']}.")
