@@ -146,8 +146,11 @@ def folder() -> Iterator[Path]:
 class BridgeProcess:
     """`claude-bridge serve` with a configuration of our own. `with` starts and ends it and what it began."""
 
-    def __init__(self, home: Path, claude: Mapping[str, Any] | None = None) -> None:
-        """`claude`: that table of the configuration; without it the CLI is the replayer."""
+    def __init__(
+        self, home: Path, claude: Mapping[str, Any] | None = None, api: Mapping[str, Any] | None = None
+    ) -> None:
+        """`claude`, `api`: these tables of the configuration; without the first the CLI is the replayer."""
+        self._api = api or {}
         self.home = home
         self._claude = claude or {"path": str(executable(home))}
         self._process: subprocess.Popen[bytes] | None = None
@@ -159,6 +162,7 @@ class BridgeProcess:
         tables = {
             "sessions": {"roots": [str(cwd)], "cwd": str(cwd), "max_sessions": 1000},
             "claude": dict(self._claude),
+            "api": dict(self._api),
             "log": {"level": "warning"},
         }
         self._config = self.home / "bridge.toml"

@@ -40,10 +40,10 @@ from aiohttp import web
 from bridge import __version__
 from bridge.auth import ADMIN, Authenticator, Connections, Principal, made_token
 from bridge.clock import SystemClock
-from bridge.config import ClaudeConfig, Config
+from bridge.config import ApiConfig, ClaudeConfig, Config
 from bridge.doctor import Program, examine, find_claude, find_tmux
 from bridge.errors import JournalError, SetupError, SupervisorFailed
-from bridge.events import Epoch, Event, SessionChanged, SessionDeleted, SessionName
+from bridge.events import Epoch, Event, SessionChanged, SessionDeleted, SessionName, Turn
 from bridge.hub import Hub, Topic
 from bridge.lobby import Lobby
 from bridge.log import set_up
@@ -51,7 +51,10 @@ from bridge.presence import Presence
 from bridge.screens import Screens
 from bridge.service import Service
 from bridge.sessions.adoption import Adopting, Sidecars, Stray
+from bridge.sessions.backends.api import ApiHost
+from bridge.sessions.backends.api_conversation import Past
 from bridge.sessions.backends.attached import forget_files
+from bridge.sessions.backends.base import NothingToCopy
 from bridge.sessions.backends.forks import TranscriptForks
 from bridge.sessions.backends.headless import Host
 from bridge.sessions.backends.hooks import HookServer
@@ -236,7 +239,7 @@ class Bridge:
         try:
             claude_program, tmux_program = await asyncio.to_thread(_programs, config)
             tmux = Tmux(config.tmux_socket, config.tmux.model_copy(update={"path": tmux_program.path}))
-            claude = await self._upstream(
+            claude, api = await self._upstream(
                 tmux, config.claude.model_copy(update={"path": claude_program.path})
             )
             known = (state / "token").exists() or config.token is not None
@@ -246,7 +249,9 @@ class Bridge:
             except JournalError as e:
                 raise SetupError(f"The journal cannot be opened: {e}") from e
             try:
-                service = await self._build(journal, tmux, claude, token)
+                past = Past(journal.turns, partial(_opened, journal), journal.files)
+                host = ApiHost(state, api, os.environ, past)
+                service = await self._build(journal, tmux, claude, host, token)
                 app = make_app(service, config.server, config.hub, self._clock)
                 self._root.start_child(
                     ChildSpec("listener", lambda: listener.serve(app), shutdown_s=config.server.shutdown_s)
@@ -260,20 +265,24 @@ class Bridge:
             finally:
                 (state / "bridge.json").unlink(missing_ok=True)
                 await tmux.close()
+                await host.upstream.close()
                 await journal.close()
         finally:
             listener.close()
 
-    async def _upstream(self, tmux: Tmux, claude: ClaudeConfig) -> ClaudeConfig:
-        """The CLI as it is to be run, pointed at the simulator where that was asked for."""
+    async def _upstream(self, tmux: Tmux, claude: ClaudeConfig) -> tuple[ClaudeConfig, ApiConfig]:
+        """The CLI as it is to be run, and the API's client; pointed at the simulator where that was
+        asked for."""
         if not self.config.simulate:
-            return claude
+            return claude, self.config.api
         simulator = SimulatorProcess(tmux, self.config.state_dir)
         await simulator.ensure()
         self._root.start_child(ChildSpec("simulator", simulator.watch, describe=simulator.describe))
-        return simulator.point(claude)
+        return simulator.point(claude), simulator.point_api(self.config.api)
 
-    async def _build(self, journal: Journal, tmux: Tmux, claude: ClaudeConfig, token: str) -> Service:
+    async def _build(
+        self, journal: Journal, tmux: Tmux, claude: ClaudeConfig, api: ApiHost, token: str
+    ) -> Service:
         config = self.config
         loop = asyncio.get_running_loop()
         hub = Hub(ENCODERS, config.hub, loop.call_soon, Epoch(secrets.token_hex(6)))
@@ -304,7 +313,7 @@ class Bridge:
             webhooks = Webhooks(config.webhooks, kept, self._clock, loop.call_later)
         registry = Registry(
             journal,
-            self._backends(tmux, claude, hooks),
+            self._backends(tmux, claude, hooks, api),
             lambda name: _TopicPublisher(
                 lambda: topic(name), lobby, screens, name, webhooks.tell if webhooks is not None else None
             ),
@@ -344,7 +353,9 @@ class Bridge:
         service.admit(config.auth)
         return service
 
-    def _backends(self, tmux: Tmux, claude: ClaudeConfig, hooks: HookServer) -> dict[str, BackendKind]:
+    def _backends(
+        self, tmux: Tmux, claude: ClaudeConfig, hooks: HookServer, api: ApiHost
+    ) -> dict[str, BackendKind]:
         state, watch = self.config.state_dir, FileWatch()
         headless = Host(state, tmux, watch, claude, os.environ)
         tui = TuiHost(state, tmux, watch, StatusFiles(watch), hooks, claude, os.environ)
@@ -361,6 +372,13 @@ class Bridge:
                 KeyboardRules(folder),
                 TuiRecall(folder),
                 past=TranscriptPast(tui.config_folder),
+            ),
+            "api": BackendKind(
+                api.backend,
+                fork=NothingToCopy(),
+                check=api.check,
+                without_process=api.config.max_sessions,
+                model=api.config.model,
             ),
         }
 
@@ -459,6 +477,15 @@ class Bridge:
         lines.append(f'Say hello from another terminal:  {_command()} submit demo "hello" --start')
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
+
+
+async def _opened(journal: Journal, name: SessionName) -> tuple[Turn, bool] | None:
+    """The turn that a session's backend was given and has not ended, and whether it was being answered."""
+    for loaded in await journal.load(name):
+        for record in loaded.open_turns:
+            if record.phase != "queued":
+                return record.turn, record.phase == "active" or bool(record.turn.blocks)
+    return None
 
 
 async def _strays(tmux: Tmux, owner: str) -> list[Stray]:

@@ -63,6 +63,7 @@ class Decision(StrEnum):
 class DrillBackend(StrEnum):
     headless = "headless"
     tmux = "tmux"
+    api = "api"
 
 
 class DrillFault(StrEnum):
@@ -88,6 +89,12 @@ Disallowed = Annotated[list[str] | None, typer.Option("--disallowed-tool", help=
 Mcp = Annotated[str | None, typer.Option(help="MCP servers: a file, or JSON.")]
 AddDir = Annotated[list[Path] | None, typer.Option("--add-dir", help="Further folder the tools may use.")]
 Resume = Annotated[str | None, typer.Option(help="Conversation to take up.")]
+OnRestart = Annotated[
+    str | None,
+    typer.Option(
+        help="Backend api: `interrupt` or `continue` an answer that a restart of the bridge cuts off."
+    ),
+]
 
 
 # --- the bridge and this machine -----------------------------------------------------------------
@@ -148,7 +155,7 @@ def drill(
     rounds: Annotated[int, typer.Option(min=1, help="How often something is killed.")] = 20,
     sessions: Annotated[int, typer.Option(min=1, max=50, help="Sessions of each backend.")] = 2,
     backends: Annotated[
-        list[DrillBackend] | None, typer.Option("--backend", help="Which backends; else both.")
+        list[DrillBackend] | None, typer.Option("--backend", help="Which backends; else all.")
     ] = None,
     faults: Annotated[
         list[DrillFault] | None, typer.Option("--fault", help="What a round may kill; else any.")
@@ -258,6 +265,7 @@ def start(
     mcp_config: Mcp = None,
     add_dirs: AddDir = None,
     resume: Resume = None,
+    on_restart: OnRestart = None,
     as_json: Json = False,
     state_dir: StateDir = None,
     url: Url = None,
@@ -276,6 +284,7 @@ def start(
         mcp_config=mcp_config,
         add_dirs=add_dirs,
         resume=resume,
+        on_restart=on_restart,
     )
     asked = client.ask(_look(state_dir, url, token), "sessions", "start", {"name": name, **options})
     return _told(_run(asked), as_json, lambda a: f"{name} is {a['session']['state']}.")

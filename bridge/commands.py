@@ -21,6 +21,8 @@ Backend = Literal["headless", "tmux", "api"]
 PermissionMode = Literal["default", "manual", "acceptEdits", "plan", "auto", "dontAsk", "bypassPermissions"]
 AfterReboot = Literal["resume", "pending", "stop"]
 """What becomes of sessions whose processes are gone when the bridge starts; `config` says what each means."""
+OnRestart = Literal["interrupt", "continue"]
+"""What becomes of an answer of the Messages API that a restart of the bridge cut off."""
 
 
 def _storable(text: str) -> str:
@@ -60,6 +62,7 @@ class StartOptions(Command):
     mcp_config: dict[str, Any] | Argument | None = None
     add_dirs: list[Argument] | None = None
     resume: Argument | None = None
+    on_restart: OnRestart | None = None
 
 
 class StartSession(StartOptions):

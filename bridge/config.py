@@ -28,7 +28,7 @@ from pydantic import (
     model_validator,
 )
 
-from bridge.commands import FILE_TYPES, AfterReboot, Backend, PermissionMode
+from bridge.commands import FILE_TYPES, AfterReboot, Backend, OnRestart, PermissionMode
 from bridge.errors import SetupError
 
 MIB = 1024 * 1024
@@ -241,6 +241,53 @@ class ClaudeConfig(Slice):
     """The CLI's home folder; None: the bridge's."""
 
 
+Price = tuple[float, float, float, float]
+"""USD for a million tokens: input, output, written to the cache (for 5 minutes), read from it."""
+
+
+Thinking = Literal["adaptive", "between_tools", "disabled"]
+
+
+class ApiConfig(Slice):
+    """The Messages API, for sessions of backend `api`, which needs the package's extra `api`."""
+
+    key: str | None = Field(default=None, repr=False, min_length=1)
+    """The API key. None: what ANTHROPIC_API_KEY says in the bridge's environment."""
+    base_url: str | None = None
+    """Where the Messages API is. None: what ANTHROPIC_BASE_URL says, else Anthropic's own."""
+    model: str = "claude-sonnet-5-5"
+    """The model of a session that names none. Full ids only: `sonnet` and the like are the CLI's."""
+    max_tokens: Positive = 16_000
+    """Of one answer, thinking included. A longer one is cut there, and its turn fails with `max_tokens`."""
+    thinking: Annotated[int, Field(ge=1024)] | Thinking | None = None
+    """A number of tokens for models that take a budget (up to Haiku 4.5 and Opus 4.6; less than
+    `max_tokens`), or the API's own word for the others. None: not asked for, so that each model does as it is
+    made; what it thinks may then not be shown."""
+    caching: bool = True
+    """Ask the API to keep the conversation so far, so that the next prompt pays a fraction of it."""
+    context_tokens: Positive = 200_000
+    """What a request may have, answer included; the oldest turns are left out for it. Models of today take up
+    to 1,000,000; each prompt pays for all that goes with it."""
+    max_retries: Annotated[int, Field(ge=0)] = 4
+    """After an overload, a broken connection and the like, as the SDK repeats them, with its delays."""
+    timeout_s: Seconds = 120
+    """How long the API may say nothing before the request counts as broken and is repeated."""
+    on_restart: OnRestart = "interrupt"
+    """What becomes of an answer that a restart of the bridge cut off, unless a start says otherwise.
+    `interrupt`: its turn ends, with the text so far. `continue`: the model is asked to go on where it was."""
+    prices: dict[str, Price] = {}
+    """USD for a million tokens of input, output, written to the cache, read from it, by model:
+    `claude-x = [3, 15, 3.75, 0.3]`. They come before the own table; without a price `cost_usd` is null."""
+    max_sessions: Positive = 10_000
+    """Api sessions that are not stopped. `sessions.max_sessions` is about those with a process."""
+
+    @model_validator(mode="after")
+    def _room_for_thinking(self) -> Self:
+        if isinstance(self.thinking, int) and self.thinking >= self.max_tokens:
+            raise ValueError("thinking takes its tokens from max_tokens, which must be more")
+        return self
+
+
 class TmuxConfig(Slice):
     """The tmux server that holds the sessions' processes."""
 
@@ -360,6 +407,7 @@ class Config(Slice):
     hub: HubConfig = HubConfig()
     sessions: SessionConfig = SessionConfig()
     claude: ClaudeConfig = ClaudeConfig()
+    api: ApiConfig = ApiConfig()
     tmux: TmuxConfig = TmuxConfig()
     log: LogConfig = LogConfig()
     webhooks: list[WebhookConfig] = []
@@ -553,7 +601,7 @@ def _misfit(error: ValidationError, places: Mapping[Key, str]) -> SetupError:
     said = str(first["msg"]).removeprefix("Value error, ")
     # Of a table in a list the whole is shown where keys do not fit together, its secret among them; and what
     # stands among the tokens may be one, in the wrong place.
-    secret = loc[-1] in {"token", "api_key", "secret"} or isinstance(first["input"], dict)
+    secret = loc[-1] in {"token", "api_key", "key", "secret"} or isinstance(first["input"], dict)
     secret = secret or loc[:2] == ("auth", "tokens")
     got = "" if secret else f" (it says {first['input']!r})"
     return SetupError(f"{place} does not fit{got}.", f"{said[:1].upper()}{said[1:]}.")

@@ -19,9 +19,10 @@ from typing import Any, Literal
 import orjson
 
 from bridge.config import Config, is_loopback
-from bridge.errors import BackendError, SetupError
+from bridge.errors import BackendError, BackendUnavailable, SetupError
 from bridge.locate import Look, running_bridge
 from bridge.sessions import tmux
+from bridge.sessions.backends import api_setup
 from bridge.sessions.claude import launch
 
 ANSWER_S = 15.0
@@ -125,6 +126,26 @@ def _check_login(config: Config, environ: Mapping[str, str]) -> Finding:
     return Finding("login", "ok", f"logged in ({method})")
 
 
+def _check_api(config: Config, environ: Mapping[str, str]) -> Finding:
+    simulated = config.api.model_copy(update={"key": "simulated"}) if config.simulate else config.api
+    try:
+        found = api_setup.access(simulated, environ)
+    except BackendUnavailable as e:
+        remedy = str(e.details["remedy"])
+        return Finding(
+            "api", "note", "The backend 'api' cannot run; the others do not need it.", _sentence(remedy)
+        )
+    if config.simulate:
+        return Finding("api", "ok", "the simulator answers")
+    return Finding(
+        "api", "ok", f"{found.base_url}, with a key; whether it is valid shows at the first prompt"
+    )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def _check_tmux(config: Config, environ: Mapping[str, str]) -> Finding:
     try:
         found = find_tmux(config, environ)
@@ -186,6 +207,7 @@ CHECKS: dict[str, Callable[[Config, Mapping[str, str]], Finding]] = {
     "claude": _check_claude,
     "login": _check_login,
     "tmux": _check_tmux,
+    "api": _check_api,
     "state": _check_state,
     "port": _check_port,
 }

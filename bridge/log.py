@@ -52,6 +52,8 @@ def set_up(config: LogConfig, stream: TextIO | None = None) -> None:
     # One line for each HTTP request would drown the bridge's own.
     logging.getLogger("aiohttp.access").setLevel("WARNING")
     logging.getLogger("asyncio").setLevel("WARNING")
+    for name in ("httpx2", "anthropic"):  # the latter's debug lines hold whole conversations, files and all
+        logging.getLogger(name).setLevel("WARNING")
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(config.level),

@@ -337,7 +337,10 @@ class Service:
         """What the session's pane shows now, and who is given what follows it (see `Screens.join`)."""
         who.require("watch", name)
         self._joins.take(who.account, self._clock.monotonic())
-        session = self._registry.get(name).core.facts.name
+        actor = self._registry.get(name)
+        if not actor.has_process:
+            raise InvalidPayload("topic", f"{name!r} has no terminal: nothing runs on this machine for it")
+        session = actor.core.facts.name
         viewer, picture = await self._screens.join(session, tell)
         return picture, viewer
 

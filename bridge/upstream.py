@@ -16,7 +16,7 @@ import aiohttp
 import orjson
 import structlog
 
-from bridge.config import ClaudeConfig
+from bridge.config import ApiConfig, ClaudeConfig
 from bridge.errors import SetupError, TmuxError
 from bridge.sessions.tmux import OWNER, Pane, Tmux, state_id
 
@@ -57,6 +57,10 @@ class SimulatorProcess:
                 "env_allow": [],
             }
         )
+
+    def point_api(self, api: ApiConfig) -> ApiConfig:
+        """The same for the Messages API's client; no key of this machine's goes with it."""
+        return api.model_copy(update={"base_url": f"http://127.0.0.1:{self._port()}", "key": KEY})
 
     def describe(self) -> dict[str, Any]:
         return {"pid": self._pane.pid if self._pane else None, "port": self._port()}

@@ -45,6 +45,9 @@ MACHINERY = tuple(
         *("idle", "starts", "retention", "inheritance", "journal_copy", "budgets", "journal_spending"),
     )
 )
+API_PURE = tuple(
+    f"sessions.backends.api_{name}" for name in ("history", "stream", "prices", "retry", "setup")
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,11 @@ TABLE = (
     ),
     # What a session runs on.
     Row(("sessions.backends.base",), VOCABULARY, SOCKETS | TMUX | LOOP | CHILDREN),
+    Row(
+        API_PURE,
+        ("errors", "events", "signals", "commands", "config", "sessions.claude.*", "sessions.backends.base"),
+        PURE_NEVER,
+    ),
     Row(("sessions.backends.hooks",), ("errors",), TMUX | CHILDREN | CLOCK),
     Row(("sessions.backends.ask_hook",), (), TMUX | LOOP | CHILDREN),
     Row(("sessions.backends.editor",), ("errors",), SOCKETS | TMUX | CHILDREN | CLOCK),
@@ -146,7 +154,11 @@ TABLE = (
     Row(("reading",), ("errors",), PURE_NEVER),
     Row(("attaching",), ("errors", "commands"), PURE_NEVER),
     Row(("export",), (), PURE_NEVER),
-    Row(("doctor",), (*VOCABULARY, "locate", "sessions.claude.*", "sessions.tmux"), TMUX),
+    Row(
+        ("doctor",),
+        (*VOCABULARY, "locate", "sessions.backends.api_setup", "sessions.claude.*", "sessions.tmux"),
+        TMUX,
+    ),
     Row(("terminal",), ("errors", "client", "reading"), SOCKETS | TMUX | CHILDREN),
     Row(("drill.account",), ("drill.prompts",), PURE_NEVER),
     Row(("drill.prompts",), ("simulator.script",), PURE_NEVER),

@@ -76,7 +76,7 @@ class Seen:
     ran: Mapping[str, int]
     """How often its tool ran, by the prompt's key."""
     kills: Sequence[float]
-    """When its process was killed, in seconds since 1970."""
+    """When its process was killed, or the bridge where it has none, in seconds since 1970."""
 
 
 def judge(seen: Seen, turns: Sequence[Json], figures: Figures) -> None:
@@ -135,6 +135,11 @@ def _judge_turn(seen: Seen, turn: Json, prompt: Prompt, figures: Figures) -> Non
             holds("duplicated", asked <= 1 + kills, "asked more often than its process died")
             holds("wrong", turn["text"] == prompt.answer, f"the answer is not {prompt.answer!r}")
             holds("lost", ran == (prompt.kind == "tool"), "the tool did not run")
+        case "interrupted" if seen.backend == "api" and code == "bridge_restarted":
+            figures.unknown += 1
+            holds("lost", kills > 0, "nobody killed the bridge")
+            holds("duplicated", asked <= kills, "asked again when its answer had begun")
+            holds("wrong", prompt.answer.startswith(turn["text"]), f"no part of {prompt.answer!r}")
         case "unknown":
             figures.unknown += 1
             figures.unknown_unseen += unseen

@@ -17,6 +17,7 @@ from bridge.drill.account import Figures
 from bridge.drill.run import Fault, Plan, Tell, prepared
 from bridge.drill.show import progress, result, show
 from bridge.drill.stage import PATH
+from bridge.errors import SetupError
 from bridge.terminal import Screen
 
 
@@ -30,6 +31,10 @@ def run(
     as_json: bool,
 ) -> bool:
     """Whether every promise was kept. Raises `SetupError` where this machine lacks something."""
+    if set(backends) == {"api"} and set(faults) <= {"cli", "tmux"}:
+        raise SetupError(
+            "Sessions of backend api have no process that could be killed.", "Add --fault bridge."
+        )
     screen = Screen.made()
     chosen = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     plan = Plan(chosen, rounds, sessions, tuple(backends), cast(tuple[Fault, ...], tuple(faults)))

@@ -23,6 +23,9 @@ class Prompt:
     """How often it was submitted, answered or not."""
 
 
+NO_TOOLS = ("plain", "plain", "counting", "thinking", "late", "large")
+
+
 @dataclass
 class Writer:
     """Makes the prompts of one client of one session, out of a seed."""

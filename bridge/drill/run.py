@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,7 @@ from bridge.clock import SystemClock
 from bridge.drill.account import Broken, Figures, Seen, judge
 from bridge.drill.askers import Asker, Caller
 from bridge.drill.ledger import Record, effects
-from bridge.drill.prompts import Prompt, Writer
+from bridge.drill.prompts import NO_TOOLS, Prompt, Writer
 from bridge.drill.relay import Relay, listening
 from bridge.drill.stage import START_S, Stage, Upstream
 from bridge.drill.watcher import Watcher
@@ -53,7 +53,7 @@ class Plan:
     rounds: int
     sessions: int
     """Of each backend."""
-    backends: tuple[str, ...] = ("headless", "tmux")
+    backends: tuple[str, ...] = ("headless", "tmux", "api")
     faults: tuple[Fault, ...] = FAULTS
     """What a round may do; each is as likely as it stands here often."""
     patience_s: float = 90.0
@@ -68,8 +68,13 @@ class Patient:
     watcher: Watcher
     askers: list[Asker | Caller]
     kills: list[float] = field(default_factory=list)
+    """When what answers it was killed: its process, or the bridge where it has none."""
     killed: int | None = None
     """The process that was killed last."""
+
+    @property
+    def process(self) -> bool:
+        return self.backend != "api"
 
     @property
     def clients(self) -> list[list[Prompt]]:
@@ -115,7 +120,8 @@ class Drill:
 
         def writer(who: str) -> Writer:
             seed = f"{self._plan.seed} {name} {who}"
-            return Writer(name, who, self._stage.home / "effects", random.Random(seed))  # noqa: S311
+            made = Writer(name, who, self._stage.home / "effects", random.Random(seed))  # noqa: S311
+            return replace(made, kinds=NO_TOOLS) if backend == "api" else made
 
         askers: list[Asker | Caller] = [Asker(address, writer("a"), watcher)]
         if number % 2:
@@ -149,8 +155,10 @@ class Drill:
     async def _round(self, *, last: bool) -> None:
         haste = self._chance.random() < HASTE and not last
         await asyncio.sleep(self._chance.uniform(0, LIFE_S))
-        fault = self._chance.choice(self._plan.faults)
-        victim = self._chance.choice(self.patients)
+        mortal = [p for p in self.patients if p.process]
+        faults = [f for f in self._plan.faults if mortal or f not in ("cli", "tmux")]
+        fault = self._chance.choice(faults)
+        victim = self._chance.choice(mortal if fault == "cli" else self.patients)
         before = _Before(
             {p.watcher.name: p.watcher.epochs[-1] for p in self.patients},
             {p.watcher.name: p.watcher.session["restarts"] for p in self.patients},
@@ -163,7 +171,7 @@ class Drill:
             await asyncio.sleep(self._chance.uniform(0, BEGINNING_S))
             return
         for p in self.patients:
-            if fault != "cli" or p is victim:
+            if (fault != "cli" or p is victim) and (fault != "tmux" or p.process):
                 await p.watcher.until(
                     lambda w=p.watcher: _recovered(fault, w, before),  # type: ignore[misc]
                     f"recovery from the loss of {fault}",
@@ -178,6 +186,9 @@ class Drill:
             raise Broken("wrong", f"the bridge ended by itself:\n{stage.tail()}")
         match fault:
             case "bridge":
+                for p in self.patients:
+                    if not p.process:
+                        p.kills.append(self._clock.now())
                 await asyncio.to_thread(stage.kill)
                 await asyncio.to_thread(stage.spawn)
             case "cli":
@@ -190,7 +201,8 @@ class Drill:
                 if server is not None:
                     now = self._clock.now()
                     for p in self.patients:
-                        p.kills.append(now)
+                        if p.process:
+                            p.kills.append(now)
                     os.kill(server, signal.SIGKILL)
             case "clients":
                 self._relay.cut()

@@ -73,7 +73,9 @@ def show(plan: Plan, figures: Figures, console: Console) -> None:
     table.add_row(str(figures.accepted), "accepted", f"prompts, sent {figures.submits} times")
     table.add_row(str(figures.answered), "answered", f"{figures.asked_again} by a second try")
     unseen = f", {figures.unknown_unseen} of them typed and never acknowledged" if figures.unknown else ""
-    table.add_row(str(figures.unknown), "unknown", f"their process was killed{unseen}")
+    table.add_row(
+        str(figures.unknown), "unknown", f"their process was killed, or the bridge that had none{unseen}"
+    )
     for kind in ("lost", "duplicated", "out_of_order", "wrong"):
         table.add_row(Text(str(said[kind]), "red" if said[kind] else "green"), kind.replace("_", " "), "")
     for fault, times in said["recovered"].items():

@@ -188,6 +188,8 @@ class Upstream:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         prefix = "CLAUDE_BRIDGE_CLAUDE__"
         return {
+            "CLAUDE_BRIDGE_API__BASE_URL": self.url,
+            "CLAUDE_BRIDGE_API__KEY": self.KEY,
             f"{prefix}BASE_URL": self.url,
             f"{prefix}API_KEY": self.KEY,
             f"{prefix}CONFIG_DIR": str(own),

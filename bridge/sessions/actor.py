@@ -191,6 +191,11 @@ class Actor:
     def name(self) -> str:
         return self.core.facts.name
 
+    @property
+    def has_process(self) -> bool:
+        """Its backend runs one, now or another time."""
+        return self._terms.process
+
     def view(self) -> Session:
         return self._seen(self.core.session())
 

@@ -53,6 +53,8 @@ class Terms:
     ledger: Ledger = field(default_factory=Ledger)
     limited: Callable[[str, str, float, str], None] = lambda name, backend, until, why: None
     """Told that a session (its name, its backend) has met a limit of its whole account: until when, why."""
+    process: bool = True
+    """False: what runs such a session is a task of the bridge."""
 
 
 class Caretaker:

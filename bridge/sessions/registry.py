@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -66,6 +67,13 @@ from bridge.supervision import ChildSpec, RestartBudget, Supervisor
 log = structlog.get_logger(__name__)
 
 
+def _for_a_process(options: StartOptions) -> None:
+    if options.on_restart is not None:
+        raise InvalidPayload(
+            "on_restart", "is for backend 'api' alone: the others go on while no bridge runs"
+        )
+
+
 @dataclass(frozen=True)
 class BackendKind:
     """How a backend of this kind is made for a session, and what it asks of prompts."""
@@ -77,6 +85,14 @@ class BackendKind:
     """None: its sessions cannot be forked."""
     past: Past | None = None
     """None: conversations that were begun outside the bridge cannot be taken over."""
+    check: Callable[[StartOptions], None] = _for_a_process
+    """Raises where it cannot take these options, or cannot run here at all."""
+    without_process: int | None = None
+    """So many sessions may run that are nothing but tasks of the bridge: they neither wait for a place among
+    the starts, nor give back memory when they are idle, nor leave anything that could be found without a
+    journal. None: each has a process."""
+    model: str | None = None
+    """In place of the configuration's default, which is meant for the CLI."""
 
 
 ONE_ACCOUNT = frozenset({"headless", "tmux"})
@@ -117,11 +133,16 @@ class Registry:
         self.ledger.watch(self._crossed)
         self._limit: tuple[float, str] | None = None
         """The CLI account's, as it was met last: until when, and why."""
-        settings = (config.idle_stop_s, config.after_reboot)
-        self._terms = Terms(starts, self._room, *settings, self.ledger, self._limited)
         asked = config.attachments
         bounds = (asked.max_bytes, asked.max_total_bytes, asked.max_count)
         self._file_limits = FileLimits(tuple(asked.types), *bounds)
+        every = partial(Terms, ledger=self.ledger, limited=self._limited)
+        self._terms = {
+            name: every(starts, partial(self._room, name), config.idle_stop_s, config.after_reboot)
+            if kind.without_process is None
+            else every(Starts(kind.without_process), partial(self._room, name), process=False)
+            for name, kind in backends.items()
+        }
         self._adopting = adopting
         self._orphans: dict[str, Stray] = {}
         self._looked = adopting is None
@@ -131,6 +152,8 @@ class Registry:
         self._in_change: dict[str, asyncio.Event] = {}
         self._taking: set[str] = set()
         """Conversations from outside that are being read."""
+        self._in_making: dict[str, str] = {}
+        """Names that are in change, and the backend of each."""
         self._ended: dict[str, asyncio.Event] = {}
         journal.watch(self._journal_changed)
 
@@ -296,11 +319,11 @@ class Registry:
             await self._unchanging(name)
         if name in self._actors:
             raise SessionExists(name, [], f"There is a session {name!r} already; choose another name.")
-        self._room()
+        self._room(backend)
         if (problem := self._journal.problem) is not None:
             raise InternalError(f"{NOT_WRITTEN}: {problem}.")
         try:
-            with self._changing(name):
+            with self._changing(name, backend):
                 parting = await origin.parting(None if from_turn is None else TurnId(from_turn))
                 inherited = forked(SessionName(name), parting)
                 async with forking(forks, parting, inherited, named=from_turn is not None) as fork:
@@ -316,19 +339,20 @@ class Registry:
         """Returns once nothing of it is left, so that the name can be used again at once."""
         await self._unchanging(name)
         actor = self.get(name)
-        with self._changing(name):
+        with self._changing(name, actor.core.facts.backend):
             ended = self._ended[name]
             await called(actor.delete)
             await ended.wait()
 
     async def _make(self, name: SessionName, options: StartOptions) -> Actor:
-        self._room()
+        backend = options.backend or self._config.backend
+        self._room(backend)
         if (problem := self._journal.problem) is not None:
             raise InternalError(f"{NOT_WRITTEN}: {problem}.")
-        with self._changing(name):
+        with self._changing(name, backend):
             facts = Facts(
                 name=name,
-                backend=options.backend or self._config.backend,
+                backend=backend,
                 options=options,
                 node=self._node,
                 model=options.model,
@@ -383,13 +407,14 @@ class Registry:
             await changing.wait()
 
     @contextmanager
-    def _changing(self, name: str) -> Iterator[None]:
+    def _changing(self, name: str, backend: str) -> Iterator[None]:
         """Nobody else makes or deletes a session of this name meanwhile."""
         changed = self._in_change[name] = asyncio.Event()
+        self._in_making[name] = backend
         try:
             yield
         finally:
-            del self._in_change[name]
+            del self._in_change[name], self._in_making[name]
             changed.set()
 
     def _revive(self, loaded: LoadedSession) -> Actor | None:
@@ -427,8 +452,8 @@ class Registry:
             self._clock,
             budget=RestartBudget(self._config.restart_limit, self._config.restart_window_s),
             keeper=keeper,
-            terms=self._terms,
-            sidecars=self._adopting.sidecars if self._adopting is not None else None,
+            terms=self._terms[facts.backend],
+            sidecars=self._adopting.sidecars if self._adopting and kind.without_process is None else None,
         )
         made.append(actor)
         return actor
@@ -505,24 +530,33 @@ class Registry:
 
     # --- what a start may ask for -----------------------------------------------------------------------
 
-    def _room(self) -> None:
-        running = sum(not a.core.halted for a in self._actors.values())
-        if running + len(self._in_change) >= self._config.max_sessions:
-            raise TooManySessions(self._config.max_sessions)
+    def _room(self, backend: str) -> None:
+        own = self._backends[backend].without_process
+        alike = {
+            n for n, kind in self._backends.items() if n == backend or own is kind.without_process is None
+        }
+        cores = (a.core for a in self._actors.values())
+        running = sum(core.facts.backend in alike and not core.halted for core in cores)
+        limit = self._config.max_sessions if own is None else own
+        if running + sum(each in alike for each in self._in_making.values()) >= limit:
+            raise TooManySessions(limit)
 
     def _resolved(self, options: StartOptions) -> StartOptions:
         """The options with every default filled in that a process needs, and checked against this machine."""
         backend = options.backend or self._config.backend
         if backend not in self._backends:
             raise BackendUnavailable(backend, f"this bridge has {', '.join(sorted(self._backends))}.")
+        kind = self._backends[backend]
+        kind.check(options)
+        mode = self._config.permission_mode if kind.without_process is None else "default"
         roots = [root.expanduser().resolve() for root in self._config.roots] or [Path.home()]
         default = self._config.cwd.expanduser() if self._config.cwd else roots[0]
         return options.model_copy(
             update={
                 "backend": backend,
-                "model": options.model or self._config.model,
+                "model": options.model or kind.model or self._config.model,
                 "cwd": _folder("cwd", options.cwd or str(default), roots),
-                "permission_mode": options.permission_mode or self._config.permission_mode,
+                "permission_mode": options.permission_mode or mode,
                 "add_dirs": [_folder("add_dirs", each, roots) for each in options.add_dirs or []] or None,
             }
         )

@@ -8,8 +8,30 @@ import pytest
 
 from tests.fakes.bridge import BridgeProcess, running_bridge
 
-BACKENDS = ("headless", "tmux")
+BACKENDS = ("headless", "tmux", "api")
 """The next backend is added here, and has to keep every promise that is tested in this folder."""
+
+NO_TOOLS = "an api session has no tools, and so none to permit"
+NOT_OF_THE_API = {
+    "test_turns_tools": NO_TOOLS,
+    "test_a_session_works_where_it_is_told_to": NO_TOOLS,
+    "test_an_allowed_tool_needs_no_permission_and_a_disallowed_one_is_not_there": NO_TOOLS,
+    "test_a_permission_mode_is_changed": NO_TOOLS,
+    "test_a_mode_that_claude_refuses_is_refused": NO_TOOLS,
+    "test_an_mcp_server_is_offered": NO_TOOLS,
+    "test_a_system_prompt_replaces_claudes_own": "it has none; tests/integration/test_api.py has what it has",
+    "test_an_answer_that_was_not_streamed_comes_as_its_block_alone": "only the CLI asks without streaming",
+}
+"""Modules and tests that are about what the backend `api` does not have, and why."""
+
+
+@pytest.fixture(autouse=True)
+def of_this_backend(request: pytest.FixtureRequest) -> None:
+    """Skips what is not."""
+    if request.getfixturevalue("backend") == "api":
+        for name in (request.node.module.__name__.rpartition(".")[2], request.node.originalname):
+            if name in NOT_OF_THE_API:
+                pytest.skip(NOT_OF_THE_API[name])
 
 
 @pytest.fixture(scope="module", params=BACKENDS, autouse=True)

@@ -155,6 +155,8 @@ class Sessions:
         self.tui = backend == "tmux"
         """What runs below is the TUI, which shows whole lines, and neither its thinking, its retries nor
         what a turn costs."""
+        self.process = backend != "api"
+        """Something runs below that can be looked for."""
         self._names: list[str] = []
 
     def name(self, word: str = "main") -> str:

@@ -181,7 +181,10 @@ class House:
 
         registry = self.registry = Registry(
             self.journal,
-            {"headless": BackendKind(backend, fork=self.forks, past=self.past)},
+            {
+                "headless": BackendKind(backend, fork=self.forks, past=self.past),
+                "api": BackendKind(backend, check=lambda options: None, without_process=2, model="api-model"),
+            },
             Publisher,
             lambda name: hub.drop(f"session:{name}"),
             supervisor,
@@ -857,6 +860,32 @@ async def test_there_are_no_more_sessions_than_allowed(tmp_path: Path) -> None:
             await house.join(service, "two")
         await service.stop(ME, NameSession(name="one"))
         await house.join(service, "two")
+
+
+async def test_sessions_without_a_process_have_a_limit_of_their_own(tmp_path: Path) -> None:
+    """Neither kind takes the other's places."""
+    house = House(tmp_path, max_sessions=1)
+    async with house.open() as service:
+        for name in ("one", "two"):
+            await service.start(ME, StartSession(name=name, backend="api"))
+        await service.start(ME, StartSession(name="process"))
+        for backend, limit in (("api", 2), ("headless", 1)):
+            with pytest.raises(TooManySessions) as refused:
+                await service.start(ME, StartSession.model_validate({"name": "more", "backend": backend}))
+            assert refused.value.details["limit"] == limit
+
+
+async def test_a_session_without_a_process_has_its_own_defaults_and_no_terminal(tmp_path: Path) -> None:
+    """The model and the mode that are meant for the CLI are not for it; nor is anything kept beside it."""
+    house = House(tmp_path, model="sonnet", permission_mode="plan")
+    async with house.open() as service:
+        session, _ = await service.start(ME, StartSession(name="one", backend="api"))
+        assert (session.model, session.permission_mode) == ("api-model", "default")
+        with pytest.raises(InvalidPayload):
+            await service.join_terminal(ME, "one", lambda: None)
+        with pytest.raises(InvalidPayload) as refused:
+            await service.start(ME, StartSession(name="two", on_restart="continue"))
+        assert refused.value.details["field"] == "on_restart"
 
 
 @pytest.mark.parametrize("name", ["", "-x", "a b", "ä", "x" * 65, "a/b", "a\n"])
