@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from bridge.commands import StartOptions
+from bridge.commands import Fresh, StartOptions
 from bridge.events import Evidence, Session, SessionName, SessionState, Usage
 from bridge.sessions.records import RecordedState, SessionRecord
 
@@ -48,6 +48,8 @@ class Facts:
     reason: str | None = None
     notice: str | None = None
     """The reason that is given as long as there is no other."""
+    fresh: Fresh | None = None
+    """Set where no turn may know of another one; as configured, not as recorded."""
 
     @classmethod
     def recorded(cls, r: SessionRecord, node: str) -> Facts:

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from bridge.auth import ADMIN, Authenticator, Connections, Principal
 from bridge.clock import Clock, SystemClock
 from bridge.commands import (
+    INNER,
     After,
     AnswerRequest,
     Command,
@@ -27,7 +28,7 @@ from bridge.commands import (
     StartSession,
     SubmitPrompt,
 )
-from bridge.config import AuthConfig, SessionConfig
+from bridge.config import AuthConfig, PoolConfig, SessionConfig
 from bridge.errors import (
     BackendUnavailable,
     Forbidden,
@@ -43,7 +44,7 @@ from bridge.errors import (
     TurnNotFound,
     Unauthorized,
 )
-from bridge.events import Epoch, Event, RequestId, SessionChanged, SessionDeleted, TurnId
+from bridge.events import Epoch, Event, RequestId, SessionChanged, SessionDeleted, SessionName, TurnId
 from bridge.hub import Encoder, Hub, Subscription
 from bridge.lobby import Lobby
 from bridge.presence import GATHER_S, Presence
@@ -51,6 +52,7 @@ from bridge.screens import Screens
 from bridge.service import Joined, Service
 from bridge.sessions.backends.base import Liveness
 from bridge.sessions.journal import BUSY_S, Journal
+from bridge.sessions.pool import Pools
 from bridge.sessions.registry import BackendKind, Registry
 from bridge.signals import (
     AnswerMoot,
@@ -62,7 +64,7 @@ from bridge.signals import (
     TurnEnded,
     UpstreamActive,
 )
-from bridge.supervision import RestartBudget, Supervisor
+from bridge.supervision import ChildSpec, RestartBudget, Supervisor
 from bridge.tokens import digest
 from bridge.wire.views import session_payload
 from tests.fakes.backend import FakeBackend
@@ -130,6 +132,7 @@ class House:
         self.tokens = [("secret-token", ME)]
         self.encoders: dict[str, Encoder] = {}
         """Formats of the wire, where a transport stands before it."""
+        self.pools: dict[str, PoolConfig] = {}
         self.watched = False
         """Somebody has a live screen open."""
         self.looks = 0
@@ -177,15 +180,27 @@ class House:
             self.prepare(made)
             return made
 
+        pools = Pools(self.pools, supervisor, clock, loop.call_later)
+
+        class WorkerPublisher(Publisher):
+            def publish(self, at: float, event: Event) -> None:
+                pools.hear(SessionName(self.name.removeprefix("session:")), at, event)
+
+            announce = publish
+
+        def publisher(name: SessionName) -> Publisher:
+            return (WorkerPublisher if INNER.fullmatch(name) else Publisher)(name)
+
         registry = self.registry = Registry(
             self.journal,
             {"headless": BackendKind(backend)},
-            Publisher,
+            publisher,
             lambda name: hub.drop(f"session:{name}"),
             supervisor,
             clock,
             self.config,
             "node",
+            workers=pools.workers,
         )
         service = Service(
             registry,
@@ -196,12 +211,15 @@ class House:
             Screens(FakePanes().connect, supervisor, (220, 50)),
             Presence(hub, clock, loop.call_later),
             clock,
+            pools=pools,
             node="node",
             snapshot_bytes=4_000_000,
             tree=supervisor.tree,
             ready=lambda: True,
         )
         await registry.load()
+        pools.open(registry, self.journal)
+        supervisor.start_child(ChildSpec("pools", lambda: pools.run(registry)))
         async with asyncio.TaskGroup() as group:
             running = group.create_task(supervisor.run())
             try:
