@@ -66,10 +66,10 @@ class Question:
             case TurnQueued():
                 self.started = False  # put back; that it waits again changes nothing for who waits for it
                 return
-            case TurnStarted() if self.started:
-                return  # for the second time, after it was put back
             case TurnStarted():
                 self.started = True
+                if self._told:
+                    return  # for the second time, after it was put back
             case TurnFinished():
                 self.ended = True
             case BlockFinished() | BlockDiscarded():

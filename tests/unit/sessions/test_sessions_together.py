@@ -133,6 +133,7 @@ class House:
         self.encoders: dict[str, Encoder] = {}
         """Formats of the wire, where a transport stands before it."""
         self.pools: dict[str, PoolConfig] = {}
+        self.backend_type = FakeBackend
         self.watched = False
         """Somebody has a live screen open."""
         self.looks = 0
@@ -176,7 +177,7 @@ class House:
                 lobby.publish(at, event)
 
         def backend(name: str, sink: Any) -> FakeBackend:
-            made = self.backends[name] = FakeBackend(sink)
+            made = self.backends[name] = self.backend_type(sink)
             self.prepare(made)
             return made
 
