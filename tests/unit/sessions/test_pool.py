@@ -19,6 +19,7 @@ from bridge.sessions.backends.base import Liveness
 from bridge.sessions.pool import Asked
 from bridge.signals import BlockSettled, ProcessExited, TextArrived, ToolAnswered, ToolCalled, TurnEnded
 from tests.fakes.backend import FakeBackend
+from tests.fakes.clock import JumpingClock
 from tests.unit.sessions.test_sessions_together import ME, House, Viewer
 
 OTHER = Principal("other", frozenset({"watch", "prompt"}), credential="other")
@@ -156,6 +157,27 @@ async def test_a_bridge_that_comes_back_knows_the_ids(house: PoolHouse) -> None:
         worker.say(TurnEnded("completed", None))
         await until(lambda: goes_on.question is not None and goes_on.question.ended)
         assert (heard[-1].event, heard[-1].text) == ("turn_finished", "so")
+
+
+async def test_answers_are_kept_for_so_long_and_their_ids_with_them(house: PoolHouse) -> None:
+    """After that the same id is a new question; nothing of the old one is left."""
+    clock = JumpingClock()
+    house.clock = clock
+    house.pools = {"default": PoolConfig(size=1, keep_s=100)}
+    async with house.open() as service:
+        await text_of(service, await ask(service, "q", "k"))
+    clock.set_by = 99
+    async with house.open() as service:
+        assert (await ask(service, "q", "k")).duplicate
+    clock.set_by = 200
+    async with house.open() as service:
+        worker = SessionName("_pool-default-1")
+        async with asyncio.timeout(20):
+            while await house.journal.turns(worker, None, 10):  # noqa: ASYNC110  (nothing tells)
+                await asyncio.sleep(0.005)
+        again = await ask(service, "something else", "k")
+        assert not again.duplicate
+        assert await text_of(service, again) == "something else"
 
 
 async def test_what_is_too_much_is_refused(house: PoolHouse) -> None:
