@@ -27,7 +27,7 @@ WORKER = SessionName("_pool-default-1")
 
 
 class FakePools:
-    """One pool, `default`."""
+    """One pool, `default`, which is called `a` as well."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.now_s = now
@@ -40,7 +40,7 @@ class FakePools:
         self.told = told
 
     def get(self, name: str) -> FakePool:
-        if name != "default":
+        if name not in ("default", "a"):
             raise PoolNotFound(name)
         return self.pool
 
