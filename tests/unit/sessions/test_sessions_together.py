@@ -181,7 +181,8 @@ class House:
             self.prepare(made)
             return made
 
-        pools = Pools(self.pools, supervisor, clock, loop.call_later)
+        workers = Supervisor("workers", budget=RestartBudget(50, 60), clock=clock)
+        pools = Pools(self.pools, workers, clock, loop.call_later)
 
         class WorkerPublisher(Publisher):
             def publish(self, at: float, event: Event) -> None:
@@ -220,13 +221,14 @@ class House:
         )
         await registry.load()
         pools.open(registry, self.journal)
-        supervisor.start_child(ChildSpec("pools", lambda: pools.run(registry)))
+        workers.start_child(ChildSpec("pools", lambda: pools.run(registry)))
         async with asyncio.TaskGroup() as group:
-            running = group.create_task(supervisor.run())
+            running = [group.create_task(each.run()) for each in (supervisor, workers)]
             try:
                 yield service
             finally:
-                running.cancel()
+                for task in running:
+                    task.cancel()
         await self.journal.close()
 
     async def join(self, service: Service, name: str, command: JoinSession = START) -> tuple[Joined, Viewer]:
