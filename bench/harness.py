@@ -147,11 +147,14 @@ class BridgeProcess:
     """`claude-bridge serve` with a configuration of our own. `with` starts and ends it and what it began."""
 
     def __init__(
-        self, home: Path, claude: Mapping[str, Any] | None = None, api: Mapping[str, Any] | None = None
+        self,
+        home: Path,
+        claude: Mapping[str, Any] | None = None,
+        more: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        """`claude`, `api`: these tables of the configuration; without the first the CLI is the replayer."""
-        self._api = api or {}
+        """`claude`: that table of the configuration; without it the CLI is the replayer. `more`: others."""
         self.home = home
+        self._more = more or {}
         self._claude = claude or {"path": str(executable(home))}
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
@@ -162,8 +165,8 @@ class BridgeProcess:
         tables = {
             "sessions": {"roots": [str(cwd)], "cwd": str(cwd), "max_sessions": 1000},
             "claude": dict(self._claude),
-            "api": dict(self._api),
             "log": {"level": "warning"},
+            **self._more,
         }
         self._config = self.home / "bridge.toml"
         self._config.write_text(

@@ -7,6 +7,10 @@
     ├── sessions          one_for_one
     │   └── session:NAME  one task a session; its process is tmux's child, not ours
     ├── history           (where it is limited) prunes what is too old
+    ├── pools             looks after the pools' workers
+    ├── workers           one_for_one
+    │   └── pool:NAME     one_for_one
+    │       └── worker:…  a session that nobody else sees
     ├── screens           one_for_one
     │   └── screen:NAME   what the pane of a session puts out, while somebody watches it
     └── listener          HTTP and WebSockets
@@ -40,6 +44,7 @@ from aiohttp import web
 from bridge import __version__
 from bridge.auth import ADMIN, Authenticator, Connections, Principal, made_token
 from bridge.clock import SystemClock
+from bridge.commands import INNER
 from bridge.config import ApiConfig, ClaudeConfig, Config
 from bridge.doctor import Program, examine, find_claude, find_tmux
 from bridge.errors import JournalError, SetupError, SupervisorFailed
@@ -50,6 +55,7 @@ from bridge.log import set_up
 from bridge.presence import Presence
 from bridge.screens import Screens
 from bridge.service import Service
+from bridge.sessions.actor import Publisher
 from bridge.sessions.adoption import Adopting, Sidecars, Stray
 from bridge.sessions.backends.api import ApiHost
 from bridge.sessions.backends.api_conversation import Past
@@ -65,6 +71,7 @@ from bridge.sessions.backends.tail import FileWatch
 from bridge.sessions.backends.tui import KeyboardRules, TuiHost
 from bridge.sessions.journal import Journal
 from bridge.sessions.pane_line import PaneLine
+from bridge.sessions.pool import Pools
 from bridge.sessions.registry import BackendKind, Registry
 from bridge.sessions.retention import Retention
 from bridge.sessions.tmux import Tmux, state_id
@@ -165,6 +172,23 @@ class _TopicPublisher:
         self._screens.changed(self._name)
         if self._hears is not None and isinstance(event, SessionDeleted):  # a change is published as well
             self._hears(self._name, at, event)
+
+
+class _WorkerPublisher:
+    """A pool's worker tells its pool and nobody else."""
+
+    viewers = 0
+    watched = False
+
+    def __init__(self, pools: Pools, name: SessionName) -> None:
+        self._pools = pools
+        self._name = name
+
+    def publish(self, at: float, event: Event) -> None:
+        self._pools.hear(self._name, at, event)
+
+    def announce(self, at: float, event: SessionChanged | SessionDeleted) -> None:
+        self._pools.hear(self._name, at, event)
 
 
 class _Listener:
@@ -311,12 +335,19 @@ class Bridge:
         if config.webhooks:
             kept = config.state_dir / "webhooks.json"
             webhooks = Webhooks(config.webhooks, kept, self._clock, loop.call_later)
+        workers = Supervisor("workers", budget=SESSIONS_BUDGET, clock=self._clock)
+        pools = Pools(config.pools, workers, self._clock, loop.call_later)
+
+        def publisher(name: SessionName) -> Publisher:
+            if INNER.fullmatch(name):
+                return _WorkerPublisher(pools, name)
+            hears = webhooks.tell if webhooks is not None else None
+            return _TopicPublisher(lambda: topic(name), lobby, screens, name, hears)
+
         registry = Registry(
             journal,
             self._backends(tmux, claude, hooks, api),
-            lambda name: _TopicPublisher(
-                lambda: topic(name), lobby, screens, name, webhooks.tell if webhooks is not None else None
-            ),
+            publisher,
             forget,
             sessions,
             self._clock,
@@ -324,8 +355,10 @@ class Bridge:
             self.node,
             Adopting(Sidecars(config.state_dir / "sessions"), lambda: _strays(tmux, owner)),
             config.budgets,
+            pools.workers,
         )
         await registry.load()
+        pools.open(registry, journal)
         self._root.start_child(ChildSpec("hooks", hooks.serve))
         if webhooks is not None:
             webhooks.begin(registry.sessions(), registry.open_requests())
@@ -335,6 +368,8 @@ class Bridge:
         retention = Retention(journal, registry, self._clock, config.sessions, unkept)
         if retention.wanted:
             self._root.start_child(ChildSpec("history", retention.run))
+        self._root.start_child(workers.spec())
+        self._root.start_child(ChildSpec("pools", lambda: pools.run(registry)))
         self._root.start_child(watching.spec())
         service = Service(
             registry,
@@ -345,6 +380,7 @@ class Bridge:
             screens,
             presence,
             self._clock,
+            pools=pools,
             node=self.node,
             snapshot_bytes=config.sessions.snapshot_bytes,
             tree=self._root.tree,

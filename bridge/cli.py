@@ -443,6 +443,36 @@ def submit(
     return OK if shown.status == "completed" else TURN_FAILED
 
 
+@cli.command("ask")
+def ask_pool(
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to ask; - reads it from stdin.")],
+    pool: Annotated[str, typer.Option(metavar="NAME", help="The pool that is to answer.")] = "default",
+    key: Annotated[
+        str | None, typer.Option("--id", help="Ask once, however often it is sent under it.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print the final text only.")] = False,
+    thinking: Annotated[bool, typer.Option("--thinking", help="Show what Claude thinks, too.")] = False,
+    as_json: Json = False,
+    state_dir: StateDir = None,
+    url: Url = None,
+    token: Token = None,
+) -> int:
+    """Ask a pool a question that needs no conversation, and print the answer as it comes."""
+    text = _text(sys.stdin.buffer.read() if prompt == "-" else os.fsencode(prompt))
+    submission = Submission({"prompt": text, "id": key or uuid.uuid4().hex})
+    events = client.ask_pool(_look(state_dir, url, token), pool, submission)
+    shown = Following(pool, as_json, quiet, thinking)
+    try:
+        asyncio.run(shown.until_the_turn_ends(events, submission))
+    except KeyboardInterrupt:
+        screen = Screen.made()
+        screen.err.print("\nStopped waiting; a question that was accepted goes on.")
+        again = f"See its answer with the same words and: --id {submission.payload['id']}"
+        screen.err.print(again, highlight=False)
+        return INTERRUPTED
+    return OK if shown.status == "completed" else TURN_FAILED
+
+
 @cli.command()
 def tail(
     name: Name,

@@ -345,6 +345,73 @@ async def follow(
             tries += 1
 
 
+async def ask_pool(
+    look: Look,
+    pool: str,
+    submission: Submission,
+    *,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> AsyncGenerator[Happening, None]:
+    """Every event of one question to a pool, over as many connections as it takes; the last is
+    `turn_finished`. What was told before a connection was lost is told again after it, behind `lost`.
+
+    Raises and may be cancelled as `follow`.
+    """
+    lost_at: float | None = None
+    tries = 0
+    while True:
+        try:
+            async with (
+                connect(look.address()) as connection,
+                aclosing(_asked(connection, f"pool:{pool}", submission)) as happenings,
+            ):
+                async for happening in happenings:
+                    lost_at, tries = None, 0
+                    yield happening
+            return
+        except (ConnectionLost, BridgeUnreachable) as e:
+            now = clock()
+            if submission.turn is None and isinstance(e, BridgeUnreachable):
+                raise
+            lost_at = now if lost_at is None else lost_at
+            if now - lost_at > PATIENCE_S:
+                raise BridgeUnreachable(
+                    f"The bridge has not come back for {PATIENCE_S:.0f} seconds.",
+                    f"The question goes on by itself. Ask again with --id {submission.payload['id']}",
+                ) from None
+            if tries == 0:
+                yield "lost", {"why": str(e).partition("\n")[0]}
+            await sleep(BACKOFF_S[min(tries, len(BACKOFF_S) - 1)])
+            tries += 1
+
+
+async def _asked(
+    connection: Connection, topic: str, submission: Submission
+) -> AsyncGenerator[Happening, None]:
+    await connection.join(topic, {})
+    reply = await connection.push(topic, "ask", submission.payload)
+    turn = reply["turn"]
+    if isinstance(turn, dict):  # it was answered before
+        submission.turn = turn["id"]
+        yield "submitted", {**reply, "turn": turn["id"]}
+        yield "turn_finished", {**turn, "turn": turn["id"]}
+        return
+    submission.turn = turn
+    yield "submitted", reply
+    while True:
+        message = await connection.receive()
+        if message.topic != topic or message.payload.get("turn", turn) != turn:
+            continue
+        if message.event in ("phx_close", "phx_error"):
+            raise ConnectionLost("The bridge lost the pool's channel.")
+        if message.event == "pool_changed":
+            continue
+        yield message.event, message.payload
+        if message.event == "turn_finished":
+            return
+
+
 async def _events(
     connection: Connection,
     session: str,

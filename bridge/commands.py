@@ -11,11 +11,14 @@ import base64
 import binascii
 import re
 import unicodedata
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+INNER = re.compile(r"_[A-Za-z0-9_-]{1,99}")
+"""Names of sessions that are the bridge's own, as a pool's workers: no client can say one."""
 
 Backend = Literal["headless", "tmux", "api"]
 PermissionMode = Literal["default", "manual", "acceptEdits", "plan", "auto", "dontAsk", "bypassPermissions"]
@@ -210,8 +213,34 @@ class StopSession(Command):
     pass
 
 
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """Of a session whose every turn begins with nothing of what was before, and whose processes are replaced
+    now and then, between two turns. No client asks for this: it is how a pool's workers run."""
+
+    turns: int
+    """So many, and the process is replaced."""
+    age_s: float
+    """So old, and it is."""
+    rss_mb: int
+    """So much resident memory, and it is; 0: no limit."""
+    warm: bool = True
+    """Where its process is gone when the bridge starts, there is another at once, not with the next turn."""
+
+
 class JoinTerminal(Command):
     pass
+
+
+class JoinPool(Command):
+    pass
+
+
+class AskPool(Command):
+    """A question to a pool. `id` is the asker's own key for it."""
+
+    prompt: Text
+    id: Annotated[Text, Field(min_length=1, max_length=255)] | None = None
 
 
 class TypeIntoTerminal(Command):

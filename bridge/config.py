@@ -28,7 +28,16 @@ from pydantic import (
     model_validator,
 )
 
-from bridge.commands import FILE_TYPES, AfterReboot, Backend, OnRestart, PermissionMode
+from bridge.commands import (
+    FILE_TYPES,
+    NAME,
+    AfterReboot,
+    Backend,
+    Fresh,
+    OnRestart,
+    PermissionMode,
+    StartOptions,
+)
 from bridge.errors import SetupError
 
 MIB = 1024 * 1024
@@ -80,8 +89,8 @@ class ServerConfig(Slice):
 
 Scope = Literal["watch", "prompt", "approve", "control", "admin"]
 TokenName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$")]
-Pattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*?\[\]!-]{1,128}$")]
-"""A session's name, or several as a shell writes them."""
+Pattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*?\[\]!:-]{1,128}$")]
+"""A session's name, or several as a shell writes them; of a pool `pool:` and its name."""
 
 
 class TokenConfig(Slice):
@@ -95,7 +104,7 @@ class TokenConfig(Slice):
     scopes: Annotated[list[Scope], Field(min_length=1)]
     """Of `watch`, `prompt`, `approve`, `control`, `admin`."""
     sessions: list[Pattern] = ["*"]
-    """The sessions it covers, by name or pattern (`team-*`)."""
+    """The sessions it covers, by name or pattern (`team-*`), and the pools (`pool:default`, `pool:*`)."""
     expires_at: AwareDatetime | None = None
     """When it ends, with a time zone; its connections are closed then."""
 
@@ -207,6 +216,64 @@ class SessionConfig(Slice):
     """How often a process that ended by itself is started again."""
     restart_window_s: Seconds = 60
     """More restarts than `restart_limit` within the window and the session is `failed`."""
+
+
+class PoolConfig(Slice):
+    """Workers that answer one-off questions, each with a fresh context; a table for each pool. `default` is
+    there without one, and starts its workers when somebody first joins or asks; those of a pool that has a
+    table are warm from the start. A worker takes about 200 MB."""
+
+    size: Annotated[int, Field(gt=0, le=100)] = 2
+    """Workers."""
+    backend: Literal["headless", "api"] = "headless"
+    """What they run on."""
+    model: str | None = None
+    """None: `sessions.model`."""
+    cwd: UserPath | None = None
+    """Their working folder, under one of `sessions.roots`; None: `sessions.cwd`."""
+    permission_mode: PermissionMode = "default"
+    """What Claude may do unasked. What it would have to ask for is refused: nobody is there to answer."""
+    system_prompt: str | None = None
+    """Replaces the system prompt."""
+    append_system_prompt: str | None = None
+    """Is added to the system prompt."""
+    allowed_tools: list[str] | None = None
+    """Tools that need no permission."""
+    disallowed_tools: list[str] | None = None
+    """Tools that are refused."""
+    mcp_config: str | None = None
+    """MCP servers: a file, or JSON."""
+    add_dirs: list[UserPath] | None = None
+    """Further folders that the tools may use."""
+    max_waiting: Positive = 1000
+    """Questions that may wait for a worker; more are refused with `queue_full`."""
+    keep_s: Seconds = 3600
+    """How long an answer is kept for who asks again under the same `id`."""
+    keep_answers: Positive = 10_000
+    """So many are kept of each worker, whichever is reached first."""
+    recycle_questions: Positive = 200
+    """A worker's process is replaced, in the background, when it has answered so many questions."""
+    recycle_s: Seconds = 21_600
+    """Or is so old, looked at after an answer."""
+    recycle_rss_mb: Annotated[int, Field(ge=0)] = 800
+    """Or takes so much resident memory, in MiB. 0: no limit but `claude.max_rss_mb`."""
+
+    def options(self) -> StartOptions:
+        return StartOptions(
+            backend=self.backend,
+            model=self.model,
+            cwd=None if self.cwd is None else str(self.cwd),
+            permission_mode=self.permission_mode,
+            system_prompt=self.system_prompt,
+            append_system_prompt=self.append_system_prompt,
+            allowed_tools=self.allowed_tools,
+            disallowed_tools=self.disallowed_tools,
+            mcp_config=self.mcp_config,
+            add_dirs=None if self.add_dirs is None else [str(each) for each in self.add_dirs],
+        )
+
+    def fresh(self, *, warm: bool) -> Fresh:
+        return Fresh(self.recycle_questions, self.recycle_s, self.recycle_rss_mb, warm)
 
 
 class ClaudeConfig(Slice):
@@ -412,6 +479,17 @@ class Config(Slice):
     log: LogConfig = LogConfig()
     webhooks: list[WebhookConfig] = []
     budgets: list[BudgetConfig] = []
+    pools: dict[str, PoolConfig] = {}
+
+    @field_validator("pools")
+    @classmethod
+    def _named(cls, pools: dict[str, PoolConfig]) -> dict[str, PoolConfig]:
+        for name in pools:
+            if NAME.fullmatch(name) is None:
+                raise ValueError(
+                    f"{name!r} is no name of a pool: they are made of letters, digits, '-' and '_'"
+                )
+        return pools
 
     @property
     def tmux_socket(self) -> str:
@@ -594,7 +672,7 @@ def _misfit(error: ValidationError, places: Mapping[Key, str]) -> SetupError:
     known = next((n for n in range(len(loc), 0, -1) if loc[:n] in places), 0)
     place = ".".join([*([places[loc[:known]]] if known else []), *loc[known:]])
     if first["type"] == "extra_forbidden":  # in a table of a list: the others are looked at before
-        tables: dict[str, type[Slice]] = {"auth": TokenConfig, "budgets": BudgetConfig}
+        tables: dict[str, type[Slice]] = {"auth": TokenConfig, "budgets": BudgetConfig, "pools": PoolConfig}
         table = tables.get(loc[0], WebhookConfig)
         nearest = _nearest(loc[-1], table.model_fields)
         return SetupError(f"Nothing reads {place}.", _hint(nearest and ".".join((*loc[:-1], nearest))))

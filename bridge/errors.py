@@ -60,6 +60,11 @@ class SessionNotFound(BridgeError):
         super().__init__(f"There is no session {name!r}; join with `start` to create it.", name=name)
 
 
+class PoolNotFound(SessionNotFound):
+    def __init__(self, name: str) -> None:
+        BridgeError.__init__(self, f"There is no pool {name!r}; the configuration names them.", name=name)
+
+
 class SessionExists(BridgeError):
     code = "session_exists"
     http_status = 409
@@ -322,6 +327,10 @@ class TmuxError(Exception):
 
 class BackendError(Exception):
     """A backend could not do what it was told; its text is fit for `turn_finished.error`."""
+
+
+class ProcessSpent(BackendError):
+    """Nothing is wrong with the process, and it is to be replaced all the same."""
 
 
 class JournalError(Exception):

@@ -364,6 +364,18 @@ class PresenceChanged:
     event: ClassVar[str] = "presence_diff"
 
 
+@dataclass(frozen=True, slots=True)
+class PoolChanged:
+    """How busy a pool is. `idle` workers can begin a question at once, `busy` ones answer one; those that do
+    neither are being made ready."""
+
+    size: int
+    idle: int
+    busy: int
+    waiting: int
+    event: ClassVar[str] = "pool_changed"
+
+
 Event = (
     TurnQueued
     | TurnStarted
@@ -379,6 +391,7 @@ Event = (
     | SessionChanged
     | SessionDeleted
     | PresenceChanged
+    | PoolChanged
 )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge import __version__
+from bridge.asking import Asking, Feed
 from bridge.auth import Authenticator, Connections, Principal
 from bridge.clock import Clock, rfc3339
 from bridge.commands import (
@@ -50,7 +51,10 @@ from bridge.presence import Attendance, Presence
 from bridge.screens import Screens, Viewer
 from bridge.sessions.actor import Actor
 from bridge.sessions.picture import Picture
+from bridge.sessions.pool import Asked, Pools
 from bridge.sessions.registry import Registry, called
+
+__all__ = ["Asked", "Feed", "Figures", "Joined", "Seen", "Service"]
 
 _NEEDS: dict[type[Command], str] = {
     SubmitPrompt: "prompt",
@@ -124,6 +128,7 @@ class Service:
         presence: Presence,
         clock: Clock,
         *,
+        pools: Pools,
         node: str,
         snapshot_bytes: int,
         tree: Callable[[], dict[str, Any]],
@@ -139,6 +144,7 @@ class Service:
         self._clock = clock
         self._submits = Limit("This token submitted", None)
         self._joins = Limit("This token joined", None)
+        self.pools = Asking(pools, hub, clock, self._joins, self._submits)
         self._snapshot_bytes = snapshot_bytes
         self._tree = tree
         self._ready = ready

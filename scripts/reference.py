@@ -169,13 +169,15 @@ def _tables(name: str, about: str | None, model: type[Slice]) -> list[str]:
     lines = _table(title, about, model.model_fields, skip=set(inner))
     for key, kind in inner.items():
         whole = f"{name}.{key}" if name else key
-        lines += _tables(whole if key in single else f"[{whole}]", kind.__doc__, kind)
+        named = get_origin(model.model_fields[key].annotation) is dict
+        title = f"{whole}.NAME" if named else whole if key in single else f"[{whole}]"
+        lines += _tables(title, kind.__doc__, kind)
     return lines
 
 
 def _slice_in(annotation: Any) -> type[Slice] | None:
-    """The slice that is a setting's value, or of which its value is a list."""
-    of = get_args(annotation)[0] if get_origin(annotation) is list else annotation
+    """The slice that is a setting's value, or of which its value is a list, or a table by names."""
+    of = get_args(annotation)[-1] if get_origin(annotation) in (list, dict) else annotation
     return of if isinstance(of, type) and issubclass(of, Slice) else None
 
 

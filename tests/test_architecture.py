@@ -25,7 +25,9 @@ CHILDREN = frozenset({"subprocess", "multiprocessing", "pty"})
 VOCABULARY = ("errors", "events", "signals", "commands", "clock", "config", "log")
 CORE = tuple(
     f"sessions.{name}"
-    for name in ("core", "turns", "requests", "effects", "facts", "keeper", "records", "attachments")
+    for name in (
+        *("core", "turns", "requests", "effects", "facts", "keeper", "records", "attachments", "question"),
+    )
 )
 MACHINERY = tuple(
     f"sessions.{name}"
@@ -127,11 +129,16 @@ TABLE = (
     Row(("webhooks.*",), (*VOCABULARY, "wire.webhooks", "webhooks.*"), TMUX | CHILDREN | CLOCK),
     # The application and what speaks to it.
     Row(
+        ("asking",),
+        (*VOCABULARY, "sessions.pool", "sessions.question", "hub", "auth", "limits"),
+        PURE_NEVER,
+    ),
+    Row(
         ("service",),
         (
             *VOCABULARY,
             *("sessions.registry", "sessions.actor", "sessions.pool", "hub", "auth", "supervision"),
-            *("presence", "lobby", "limits", "screens", "sessions.picture"),
+            *("presence", "lobby", "limits", "screens", "sessions.picture", "asking"),
         ),
         SOCKETS | TMUX | CHILDREN,
     ),

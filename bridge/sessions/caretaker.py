@@ -20,7 +20,7 @@ from bridge.sessions.adoption import Sidecar, Sidecars
 from bridge.sessions.backends.base import Backend, Batch, Launch, Liveness, Sink
 from bridge.sessions.budgets import Ledger
 from bridge.sessions.core import SessionCore
-from bridge.sessions.effects import Output, SendPrompt, StartProcess
+from bridge.sessions.effects import ForgetTurn, Output, SendPrompt, StartProcess
 from bridge.sessions.hands import Files, Hands, Outcome
 from bridge.sessions.idle import IdleWatch
 from bridge.sessions.keeper import Keeper
@@ -122,6 +122,9 @@ class Caretaker:
         generation = self._core.facts.generation
 
         def done(result: Outcome) -> None:
+            if isinstance(effect, ForgetTurn):
+                self._change(lambda at: self._forgotten(result, generation, at))
+                return
             if not isinstance(effect, SendPrompt):
                 return
             turn = effect.turn
@@ -136,6 +139,14 @@ class Caretaker:
                 self._lost(ProcessExited(None, why), generation)
 
         return done
+
+    def _forgotten(self, result: Outcome, generation: int, at: float) -> list[Output]:
+        if self._core.facts.generation != generation:
+            return []  # of a process that is no more
+        if result is None:
+            return self._core.forgotten(at)
+        log.info("replaced a worker's process", session=self._name, why=str(result))
+        return self._core.spent(str(result), at)
 
     def keep_beside(self, out: Sequence[Output]) -> None:
         """Beside a process that runs, what a session without a record is taken up by is kept up to date."""
@@ -167,6 +178,7 @@ class Caretaker:
             conversation=f.conversation or "",
             resume=resume,
             options=f.options,
+            fresh=f.fresh,
         )
 
     def _lost(self, signal: ProcessExited | LivenessLost, generation: int) -> None:

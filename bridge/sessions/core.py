@@ -35,6 +35,7 @@ from bridge.events import (
     SessionChanged,
     SessionState,
     Snapshot,
+    ToolBlock,
     Turn,
     TurnError,
     TurnFinished,
@@ -47,6 +48,7 @@ from bridge.events import (
 from bridge.sessions import attachments
 from bridge.sessions.effects import (
     FilesKept,
+    ForgetTurn,
     Output,
     PlanRestart,
     SendInterrupt,
@@ -134,6 +136,8 @@ class SessionCore:
         self._limits = limits
         self._evidence = evidence
         self._open_phase: TurnPhase = "queued"
+        self._last: Turn | None = None
+        """The turn that finished last, until it is to be forgotten."""
         self.finished = 0
         """Turns finished since this object was made: shows a reader of the journal that it was overtaken."""
 
@@ -154,6 +158,11 @@ class SessionCore:
     def at_rest(self) -> bool:
         """It has a process, for which there is nothing to do."""
         return self.phase is Phase.IDLE and not (self.open or self.queue or self.requests)
+
+    @property
+    def unoccupied(self) -> bool:
+        """A turn could begin at once."""
+        return self.at_rest and not self._held
 
     def session(self) -> Session:
         return self.facts.view(self.state, self._evidence)
@@ -372,6 +381,20 @@ class SessionCore:
             return []
         return self._over(self._break_off("failed", why, at, "internal"), at)
 
+    def forgotten(self, at: float) -> list[Output]:
+        """What became of `ForgetTurn`: nothing is left, the next turn may begin."""
+        self._held = False
+        return self._advance("forgotten", at) or [self._changed()]
+
+    def spent(self, why: str, at: float) -> list[Output]:
+        """What became of `ForgetTurn`: something is left, or may be, or it is time: the next turn needs
+        another process. That is no crash, and costs no budget."""
+        if self.halted or self.phase is Phase.RESTARTING:
+            return []
+        out = self._break_off("interrupted", why, at)  # where Claude went on by itself
+        self.facts.reason = why
+        return [*out, *self._to(Phase.RESTARTING, "recycled", at), StartProcess(resume=False)]
+
     def restart_due(self, at: float) -> list[Output]:
         if self.phase is not Phase.RESTARTING:
             return []
@@ -485,7 +508,8 @@ class SessionCore:
         return [TurnAdvanced(self.open.view(), phase)]
 
     def _has_conversation(self) -> bool:
-        return self.facts.turns > 0 or self.facts.options.resume is not None
+        f = self.facts
+        return f.fresh is None and (f.turns > 0 or f.options.resume is not None)
 
     def _advance(self, signal: str, at: float) -> list[Output]:
         """Start the next turn where nothing runs."""
@@ -583,10 +607,19 @@ class SessionCore:
         self._held = False
         if self.phase is not Phase.BUSY:
             return out
+        if self.facts.fresh is not None:
+            return [*out, *self._to(Phase.IDLE, "result", at), *self._forget()]
         if not self.queue or self.facts.limited_until is not None:
             return [*out, *self._to(Phase.IDLE, "result", at)]
         # The next turn starts in the same breath: `idle` is said only where it is true.
         return [*out, *self._advance("result", at), self._changed()]
+
+    def _forget(self) -> list[Output]:
+        """No turn begins until it is certain that nothing is left of those before."""
+        self._held = True
+        last, self._last = self._last, None
+        plain = last is not None and not any(isinstance(block, ToolBlock) for block in last.blocks)
+        return [ForgetTurn(last.id if last is not None and plain else None, bool(self.queue))]
 
     def _hold(self, turn: TurnId, why: str, at: float) -> list[Output]:
         """Back into the queue, where it says why, until a turn has ended or something has changed."""
@@ -634,7 +667,7 @@ class SessionCore:
         out = self._settings(s.model, s.permission_mode)
         if self.open is None:
             out += self._to(Phase.IDLE, "ready", at)
-            return [*out, *self._advance("ready", at)]
+            return [*out, *(self._forget() if self.facts.fresh else self._advance("ready", at))]
         out += self._to(Phase.BUSY, "ready", at)
         if not self.open.active and self._open_phase != "seen":
             # Sent again under the same identity: the CLI runs one id once (claude-cli.md §3).
@@ -686,6 +719,7 @@ class SessionCore:
 
     def _close_turn(self, turn: Turn) -> list[Output]:
         self.open = None
+        self._last = turn if self.facts.fresh is not None else None
         self.finished += 1
         f = self.facts
         f.usage = f.usage + (turn.usage or Usage())

@@ -79,5 +79,24 @@ class SendSettings:
     permission_mode: str | None
 
 
-Effect = StartProcess | StopProcess | PlanRestart | SendPrompt | SendInterrupt | SendAnswer | SendSettings
+@dataclass(frozen=True, slots=True)
+class ForgetTurn:
+    """Of a session that is `Fresh`, between two turns: nothing of what was before may be left."""
+
+    turn: TurnId | None
+    """All that there is to forget, where that is known, and words alone; else whatever there may be."""
+    pressing: bool
+    """Another turn waits."""
+
+
+Effect = (
+    StartProcess
+    | StopProcess
+    | PlanRestart
+    | SendPrompt
+    | SendInterrupt
+    | SendAnswer
+    | SendSettings
+    | ForgetTurn
+)
 Output = Event | TurnAdvanced | BlockKept | FilesKept | Effect

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from bridge.commands import StartOptions
+from bridge.commands import Fresh, StartOptions
 from bridge.events import Attachment, Evidence, Session, SessionName, SessionState, Usage
 from bridge.sessions.attachments import FileLimits
 from bridge.sessions.records import RecordedState, SessionRecord
@@ -58,6 +58,8 @@ class Facts:
     limited_until: float | None = None
     """Wall time. The account's limit is reached: no turn is begun before somebody says that it is over."""
     limited_why: str | None = None
+    fresh: Fresh | None = None
+    """Set where no turn may know of another one; as configured, not as recorded."""
 
     @classmethod
     def recorded(cls, r: SessionRecord, node: str) -> Facts:

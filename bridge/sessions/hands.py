@@ -13,10 +13,17 @@ from dataclasses import dataclass
 
 import structlog
 
-from bridge.errors import BackendError, JournalError, TmuxError
+from bridge.errors import BackendError, JournalError, ProcessSpent, TmuxError
 from bridge.events import TurnId
-from bridge.sessions.backends.base import Answer, Backend, Checkpoint, File, Launch, Liveness
-from bridge.sessions.effects import Effect, SendAnswer, SendInterrupt, SendPrompt, SendSettings
+from bridge.sessions.backends.base import Answer, Backend, Checkpoint, File, Forgetful, Launch, Liveness
+from bridge.sessions.effects import (
+    Effect,
+    ForgetTurn,
+    SendAnswer,
+    SendInterrupt,
+    SendPrompt,
+    SendSettings,
+)
 from bridge.sessions.starts import Place, Pressing, Starts
 
 log = structlog.get_logger(__name__)
@@ -130,6 +137,8 @@ class Hands:
     async def _attempt(self, job: _Job) -> Outcome:
         try:
             await job.work()
+        except ProcessSpent as e:
+            return e
         except (BackendError, TmuxError, OSError, JournalError) as e:
             log.warning("an effect failed", effect=job.label, error=str(e))
             return e
@@ -159,6 +168,8 @@ class Hands:
                 return self._send(effect)
             case SendInterrupt():
                 return self._backend.interrupt()
+            case ForgetTurn(turn=turn, pressing=pressing):
+                return _forget(self._backend, turn, pressing)
             case SendSettings(model=model, permission_mode=mode):
                 return self._backend.configure(model, mode)
             case SendAnswer():
@@ -168,3 +179,9 @@ class Hands:
                 return self._backend.answer(effect.request, answer)
             case _:
                 raise AssertionError(f"{effect} is not done to a running process")
+
+
+async def _forget(backend: Backend, turn: TurnId | None, pressing: bool) -> None:
+    if not isinstance(backend, Forgetful):
+        raise ProcessSpent("its process cannot forget")
+    await backend.forget(turn, pressing=pressing)

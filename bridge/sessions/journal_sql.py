@@ -17,7 +17,7 @@ import orjson
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from bridge.commands import NAME
+from bridge.commands import INNER, NAME
 from bridge.errors import JournalError, TurnNotFound
 from bridge.events import AnyBlock, Block, Outcome, Request, ToolBlock, Turn, TurnId
 from bridge.sessions import journal_copy, journal_files, journal_spending
@@ -25,6 +25,7 @@ from bridge.sessions.records import (
     CloseRequest,
     CopyTurns,
     DeleteSession,
+    DropTurns,
     GiveBack,
     LoadedSession,
     MoveCheckpoint,
@@ -105,6 +106,8 @@ def apply(db: sqlite3.Connection, op: Op, damaged: frozenset[str] | set[str] = f
             db.execute("DELETE FROM sessions WHERE name = ?", (name,))
         case PruneTurns():
             _prune_turns(db, op)
+        case DropTurns():
+            _drop_turns(db, op)
         case GiveBack(pages):
             for _ in range(pages):
                 # One at a time: the module takes a single step of what has no columns, and that is one page.
@@ -173,11 +176,25 @@ def _prune_turns(db: sqlite3.Connection, op: PruneTurns) -> None:
             (row["session"], turn, key, status, digest),
         )
         db.execute("DELETE FROM turns WHERE id = ?", (row["id"],))
+    _drop_requests(db, op.session, op.turns)
+
+
+def _drop_turns(db: sqlite3.Connection, op: DropTurns) -> None:
     marks = ", ".join("?" * len(op.turns))
+    db.execute(
+        f"DELETE FROM turns WHERE session = (SELECT id FROM sessions WHERE name = ?) AND turn IN ({marks})"
+        " AND phase = 'finished'",
+        (op.session, *op.turns),
+    )
+    _drop_requests(db, op.session, op.turns)
+
+
+def _drop_requests(db: sqlite3.Connection, session: str, turns: tuple[TurnId, ...]) -> None:
+    marks = ", ".join("?" * len(turns))
     db.execute(
         f"DELETE FROM requests WHERE session = (SELECT id FROM sessions WHERE name = ?) AND turn IN ({marks})"
         " AND outcome IS NOT NULL",
-        (op.session, *op.turns),
+        (session, *turns),
     )
 
 
@@ -396,7 +413,8 @@ def _understood(table: str, row: Row, read: Callable[[Row], T]) -> T | None:
 
 
 def read_session(row: Row) -> SessionRecord:
-    if not isinstance(row["name"], str) or not NAME.fullmatch(row["name"]):
+    name = row["name"]
+    if not isinstance(name, str) or not (NAME.fullmatch(name) or INNER.fullmatch(name)):
         raise BadRow("name: is no name of a session")
     stored = {name: row[name] for name in SESSION_COLUMNS}
     stored |= {name: _unjson(name, row[name]) for name in ("options", "checkpoint", "usage")}

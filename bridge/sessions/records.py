@@ -217,6 +217,14 @@ class PruneTurns:
 
 
 @dataclass(frozen=True, slots=True)
+class DropTurns:
+    """As `PruneTurns`, and their keys with them: what was asked under one may run again."""
+
+    session: SessionName
+    turns: tuple[TurnId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class GiveBack:
     """Up to so many free pages of the file belong to the file system again, as far as the file allows it."""
 
@@ -234,5 +242,6 @@ Op = (
     | MoveCheckpoint
     | DeleteSession
     | PruneTurns
+    | DropTurns
     | GiveBack
 )

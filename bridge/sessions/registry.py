@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
@@ -14,7 +14,7 @@ from uuid import uuid4
 import structlog
 
 from bridge.clock import Clock, rfc3339
-from bridge.commands import NAME, StartOptions
+from bridge.commands import INNER, NAME, AfterReboot, Fresh, StartOptions
 from bridge.config import BudgetConfig, SessionConfig
 from bridge.errors import (
     BackendUnavailable,
@@ -98,6 +98,17 @@ class BackendKind:
 ONE_ACCOUNT = frozenset({"headless", "tmux"})
 """The backends that run the CLI, with one login."""
 
+
+@dataclass(frozen=True)
+class Workers:
+    """Sessions of the bridge's own, whose names are `INNER`: nobody sees them but who made them. They are
+    kept as all others are, and count against no limit of clients'."""
+
+    terms: Callable[[SessionName], tuple[StartOptions | None, Fresh]]
+    """How one is run, as it is wanted now; None: as it was."""
+    supervisor: Callable[[SessionName], Supervisor]
+
+
 LEAST_AT_ONCE = 4
 """Starts at once where there are fewer cores: half of a start is waiting for the disk."""
 
@@ -118,8 +129,10 @@ class Registry:
         node: str,
         adopting: Adopting | None = None,
         budgets: Sequence[BudgetConfig] = (),
+        workers: Workers | None = None,
     ) -> None:
         """`forget` drops a deleted session's topic. Without `adopting` only sessions on record are known."""
+        self._workers = workers
         self._journal = journal
         self._backends = backends
         self._publisher = publisher
@@ -169,7 +182,14 @@ class Registry:
         return actor
 
     def sessions(self) -> list[Session]:
-        return [self._actors[name].view() for name in sorted(self._actors)]
+        """Those that clients may know of."""
+        return [self._actors[name].view() for name in sorted(self._actors) if not _is_inner(name)]
+
+    def workers(self) -> list[Actor]:
+        return [actor for name, actor in sorted(self._actors.items()) if _is_inner(name)]
+
+    def worker(self, name: SessionName) -> Actor | None:
+        return self._actors.get(name)
 
     def open_requests(self) -> Iterator[tuple[SessionName, Request]]:
         for actor in self._actors.values():
@@ -249,7 +269,8 @@ class Registry:
             self._looked = True
 
     async def _taken_up(self, stray: Stray, sidecars: Sidecars) -> bool:
-        sidecar = await asyncio.to_thread(sidecars.read, stray.name) if NAME.fullmatch(stray.name) else None
+        named = NAME.fullmatch(stray.name) or INNER.fullmatch(stray.name)
+        sidecar = await asyncio.to_thread(sidecars.read, stray.name) if named else None
         if sidecar is None or sidecar.generation != stray.generation:
             return False
         kind = self._backends.get(sidecar.backend)
@@ -285,7 +306,7 @@ class Registry:
         if actor is None and (not self._looked or name in self._orphans):
             actor = await self._unrecorded(name, options.backend or self._config.backend)
         if actor is None:
-            return await self._make(SessionName(name), self._resolved(options)), False
+            return await self._make(SessionName(name), self.resolved(options)), False
         if not joining:
             self._compare(actor, options)
             if actor.core.halted:
@@ -338,7 +359,25 @@ class Registry:
     async def delete(self, name: str) -> None:
         """Returns once nothing of it is left, so that the name can be used again at once."""
         await self._unchanging(name)
-        actor = self.get(name)
+        await self._end(name, self.get(name))
+
+    async def hire(self, name: SessionName) -> Actor:
+        """The worker of that name, made if there is none. Raises `BridgeError`."""
+        assert self._workers is not None
+        await self._unchanging(name)
+        actor = self._actors.get(name)
+        if actor is None:
+            options, _ = self._workers.terms(name)
+            actor = await self._make(name, self.resolved(options or StartOptions()))
+        return actor
+
+    async def dismiss(self, name: SessionName) -> None:
+        """Returns once nothing of the worker is left; nothing where there is none."""
+        await self._unchanging(name)
+        if (actor := self._actors.get(name)) is not None:
+            await self._end(name, actor)
+
+    async def _end(self, name: str, actor: Actor) -> None:
         with self._changing(name, actor.core.facts.backend):
             ended = self._ended[name]
             await called(actor.delete)
@@ -346,7 +385,8 @@ class Registry:
 
     async def _make(self, name: SessionName, options: StartOptions) -> Actor:
         backend = options.backend or self._config.backend
-        self._room(backend)
+        if not _is_inner(name):
+            self._room(backend)
         if (problem := self._journal.problem) is not None:
             raise InternalError(f"{NOT_WRITTEN}: {problem}.")
         with self._changing(name, backend):
@@ -424,6 +464,8 @@ class Registry:
             log.error("left a session out: nothing here can run it", session=r.name, backend=r.backend)
             return None
         facts = Facts.recorded(r, self._node)
+        if _is_inner(r.name) and not self._as_wanted(facts):
+            return None
         actor = self._build(facts, loaded)
         turns = [(t.turn, t.phase) for t in loaded.open_turns]
         halted = r.state in ("stopped", "failed", "parked")
@@ -443,6 +485,11 @@ class Registry:
             numbers = {t.turn.id: t.number for t in loaded.open_turns}
             keeper = Keeper(facts, loaded.record.checkpoint, numbers, loaded.last_number)
         made: list[Actor] = []
+        terms = self._terms[facts.backend]
+        if self._workers is not None and _is_inner(facts.name):
+            _, facts.fresh = self._workers.terms(facts.name)
+            after: AfterReboot = "resume" if facts.fresh.warm else "pending"
+            terms = replace(terms, room=lambda: None, idle_stop_s=None, after_reboot=after)
         backend = kind.make(facts.name, lambda batch: made[0].take(batch))
         actor = Actor(
             core,
@@ -452,7 +499,7 @@ class Registry:
             self._clock,
             budget=RestartBudget(self._config.restart_limit, self._config.restart_window_s),
             keeper=keeper,
-            terms=self._terms[facts.backend],
+            terms=terms,
             sidecars=self._adopting.sidecars if self._adopting and kind.without_process is None else None,
         )
         made.append(actor)
@@ -474,9 +521,12 @@ class Registry:
             # What follows in the supervisor happens in this same step, before anybody waiting wakes.
             ended.set()
 
-        self._supervisor.start_child(
+        supervisor, kind = self._supervisor, "session"
+        if self._workers is not None and _is_inner(name):
+            supervisor, kind = self._workers.supervisor(name), "worker"
+        supervisor.start_child(
             ChildSpec(
-                id=f"session:{name}",
+                id=f"{kind}:{name}",
                 run=run,
                 restart="transient",
                 shutdown_s=DETACH_S,
@@ -535,13 +585,14 @@ class Registry:
         alike = {
             n for n, kind in self._backends.items() if n == backend or own is kind.without_process is None
         }
-        cores = (a.core for a in self._actors.values())
+        cores = (a.core for name, a in self._actors.items() if not _is_inner(name))
         running = sum(core.facts.backend in alike and not core.halted for core in cores)
+        running += sum(each in alike for name, each in self._in_making.items() if not _is_inner(name))
         limit = self._config.max_sessions if own is None else own
-        if running + sum(each in alike for each in self._in_making.values()) >= limit:
+        if running >= limit:
             raise TooManySessions(limit)
 
-    def _resolved(self, options: StartOptions) -> StartOptions:
+    def resolved(self, options: StartOptions) -> StartOptions:
         """The options with every default filled in that a process needs, and checked against this machine."""
         backend = options.backend or self._config.backend
         if backend not in self._backends:
@@ -561,15 +612,34 @@ class Registry:
             }
         )
 
+    def _as_wanted(self, facts: Facts) -> bool:
+        """Have a worker run as it is wanted now; whether there is anybody who wants one."""
+        if self._workers is None:
+            return False
+        options, _ = self._workers.terms(facts.name)
+        if options is not None:
+            try:
+                facts.options = self.resolved(options)
+            except BridgeError as e:
+                log.error("a worker runs as it did before", session=facts.name, problem=str(e))
+                return True
+            facts.model = facts.options.model
+            facts.permission_mode = facts.options.permission_mode or facts.permission_mode
+        return True
+
     def _compare(self, actor: Actor, options: StartOptions) -> None:
         """Only what is asked for is compared: a start without options takes the session as it is."""
         asked = options.model_dump(exclude_none=True)
         if asked:
-            resolved = self._resolved(options).model_dump()
+            resolved = self.resolved(options).model_dump()
             has = actor.core.facts.options.model_dump()
             differing = [key for key in asked if resolved[key] != has[key]]
             if differing:
                 raise SessionExists(actor.name, differing)
+
+
+def _is_inner(name: str) -> bool:
+    return INNER.fullmatch(name) is not None
 
 
 async def _stalled(actor: Actor) -> bool:

@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 
 from bridge.auth import Principal
 from bridge.clock import Clock
+from bridge.commands import AskPool
 from bridge.config import HubConfig, ServerConfig
 from bridge.errors import (
     BridgeError,
@@ -41,8 +42,8 @@ from bridge.transports.rest_http import (
     refused,
 )
 from bridge.transports.sse import BEAT_S, Open, Stream, TurnEnd, TurnSource
-from bridge.transports.topics import Reply, Topics
-from bridge.wire import openapi, sse, views
+from bridge.transports.topics import Reply, Topics, asked_reply
+from bridge.wire import openapi, requests, sse, views
 from bridge.wire.operations import DeleteQuery, EventsQuery, Operation, WaitQuery, by_path
 from bridge.wire.requests import Route
 
@@ -83,6 +84,7 @@ class Rest:
             "read_turn": self._read_turn,
             "read_attachment": self._read_attachment,
             "events": self._events,
+            "ask": self._ask_pool,
         }
 
     def mount(self, app: web.Application) -> None:
@@ -245,6 +247,49 @@ class Rest:
             gone()
         if revoked:
             raise Unauthorized
+
+    # --- pools ----------------------------------------------------------------------------------
+
+    async def _ask_pool(self, call: Call) -> web.StreamResponse:
+        query, name, pools = call.query(WaitQuery), call.name, self._service.pools
+        command = requests.parse("pool", "ask", await call.payload(self._server))
+        assert isinstance(command, AskPool)
+        if call.wants_stream:
+            if query.wait is not None:
+                raise InvalidPayload("wait", "an event stream lasts until the question is answered")
+            return await self._ask_pool_stream(call, command)
+        with pools.feed(name) as feed:
+            end = TurnEnd()
+            end.of(feed.subscribe(end))
+            asked = await pools.ask(call.who, name, command, feed)
+            turn = await pools.turn(name, asked, command)
+            if query.wait and turn.status in _GOES_ON:
+                await self._waited(call, end, turn.id, query.wait)
+                turn = await pools.turn(name, asked, command)
+            end.close()
+        said = views.turn_payload(turn, whole=True) | {"position": asked.position}
+        said |= {"duplicate": True} if asked.duplicate else {}
+        return answered(call, said, HTTPStatus.ACCEPTED if turn.status in _GOES_ON else HTTPStatus.OK)
+
+    async def _ask_pool_stream(self, call: Call, command: AskPool) -> web.StreamResponse:
+        stream = Stream(call.request, self._outbox_bytes, self._beat_s)
+        source = TurnSource(stream.outbox)
+        with self._service.pools.feed(call.name) as feed:
+            source.of(feed.subscribe(source))
+            try:
+                asked = await self._service.pools.ask(call.who, call.name, command, feed)
+                await stream.open(call.headers)
+                stream.send(sse.unit("submitted", asked_reply(asked)))
+                if asked.turn is not None:
+                    stream.send(sse.unit("turn_finished", views.turn_finished(asked.turn)))
+                    stream.stop()
+                elif asked.question is not None:
+                    source.only(asked.question.turn)
+                    stream.follow((source,))
+                await self._run(call, stream)
+            finally:
+                source.close()
+        return stream.response
 
     # --- event streams --------------------------------------------------------------------------
 

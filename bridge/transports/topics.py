@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from bridge.auth import Principal
 from bridge.clock import Clock
 from bridge.commands import (
+    AskPool,
     Command,
     ForkSession,
     ListSessions,
@@ -23,7 +24,7 @@ from bridge.commands import (
     TypeIntoTerminal,
 )
 from bridge.errors import BinaryNotSupported, BridgeError
-from bridge.service import Service
+from bridge.service import Asked, Feed, Service
 from bridge.transports.outbox import Outbox, Source
 from bridge.wire import requests, views
 from bridge.wire.requests import Route
@@ -69,13 +70,15 @@ class Joined:
 class Topics:
     """One client's. `transport` is what presence calls the client's way in."""
 
-    __slots__ = ("_clock", "_service", "_transport", "_who")
+    __slots__ = ("_clock", "_feeds", "_service", "_transport", "_who")
 
     def __init__(self, service: Service, who: Principal, clock: Clock, transport: str) -> None:
         self._service = service
         self._who = who
         self._clock = clock
         self._transport = transport
+        self._feeds: dict[str, Feed] | None = None
+        """Of the pools that it has joined."""
 
     async def join(
         self,
@@ -102,6 +105,9 @@ class Topics:
                 raise BinaryNotSupported("A live screen needs a transport that has bytes: a WebSocket.")
             seen = screen()
             return Joined(await seen.join(service, who, name), (seen,))
+        if route.kind == "pool":
+            requests.parse_pool_join(payload)
+            return self._join_pool(name, outbox)
         joined = await service.join(who, name, requests.parse_join(payload), outbox, self._transport)
         now = self._clock.now()
         attendance = joined.attendance
@@ -113,6 +119,20 @@ class Topics:
             views.presence_state(present),
             attendance.close,
         )
+
+    def _join_pool(self, name: str, outbox: Outbox) -> Joined:
+        joined = self._service.pools.join(self._who, name, outbox)
+        if self._feeds is None:
+            self._feeds = {}
+        feeds, feed = self._feeds, joined.feed
+        feeds[name] = feed
+
+        def leave() -> None:
+            if feeds.get(name) is feed:
+                del feeds[name]
+            feed.close()
+
+        return Joined(views.pool_payload(joined.now), (joined.changes, feed.subscribe(outbox)), leave=leave)
 
     def ask(self, route: Route, event: object, payload: object, answer: Answer) -> Work | None:
         """Do what a client's event asks. `answer` gets the reply or the error, exactly once; or, where that
@@ -161,6 +181,9 @@ class Topics:
             case ReadSpending():
                 spent, budgets = await service.spending(who, command)
                 return views.spending_payload(spent.since, spent.rows, budgets)
+            case AskPool():
+                feed = self._feeds.get(name) if self._feeds is not None else None
+                return asked_reply(await service.pools.ask(who, requests.check_name(name), command, feed))
             case requests.ReadTree():
                 return await service.tree(who)
         raise AssertionError(f"no way to do {type(command).__name__}")
@@ -168,3 +191,13 @@ class Topics:
     def _listed(self) -> Reply:
         now = self._clock.now()
         return {"sessions": [views.session_payload(s, now) for s in self._service.list_sessions(self._who)]}
+
+
+def asked_reply(asked: Asked) -> Reply:
+    """The turn's id as long as the question goes on, the whole turn where it has ended."""
+    if asked.turn is not None:
+        reply: Reply = {"turn": views.turn_payload(asked.turn), "status": asked.status}
+    else:
+        assert asked.question is not None, "a question goes on or has ended"
+        reply = {"turn": asked.question.turn, "status": asked.status, "position": asked.position}
+    return {**reply, "duplicate": True} if asked.duplicate else reply

@@ -28,6 +28,9 @@ STREAMS = {
     "submit": "Server-sent events, where `Accept` asks for them: `submitted` with the reply of a submit, "
     "then the events of the turn until `turn_finished`. Where the `id` was used before, `submitted` has the "
     "turn so far in `open_turn`.",
+    "ask": "Server-sent events, where `Accept` asks for them: `submitted` with the reply of an ask, then the "
+    "events of the question until `turn_finished`. Where the `id` was used before, those that were told are "
+    "told again, a block's text so far as one `delta`.",
 }
 
 

@@ -26,6 +26,7 @@ from bridge.errors import (
     NotFound,
     OriginRefused,
     PayloadTooLarge,
+    PoolNotFound,
     PromptEmpty,
     PromptRejected,
     PromptTooLarge,
@@ -91,6 +92,7 @@ SUBMITTING: Errors = (
     *(PromptEmpty, PromptTooLarge, PromptRejected, QueueFull, BudgetExceeded),
     *(SessionStopped, SessionFailed, *STARTING),
 )
+ASKING: Errors = (PromptEmpty, PromptTooLarge, PromptRejected, QueueFull, BudgetExceeded, BackendUnavailable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +261,15 @@ OPERATIONS = (
         query=EventsQuery,
         stream="always",
         token_in_query=True,
+    ),
+    Operation(
+        *("ask", "POST", "/api/pools/{name}/ask", "Ask a pool, and wait for the answer or follow it"),
+        answers={202: "SubmittedTurn", 200: "SubmittedTurn"},
+        errors=(*ALWAYS, InvalidName, PoolNotFound, *BODY, *ASKING),
+        topic="pool",
+        event="ask",
+        query=WaitQuery,
+        stream="asked",
     ),
 )
 

@@ -219,6 +219,8 @@ def event_said(first_seq: int, seq: int, at: float, event: Event) -> dict[str, A
         "seq": seq,
         "at": time_text(at),
     }
+    if not seq:  # of a pool's question, which has no numbers
+        del payload["seq"]
     if event.parent is not None:
         payload["parent"] = event.parent
     if first_seq != seq:

@@ -16,12 +16,14 @@ from bridge.commands import (
     NAME,
     After,
     AnswerRequest,
+    AskPool,
     AttachedFile,
     CancelTurn,
     Command,
     ConfigureSession,
     ForkSession,
     InterruptTurn,
+    JoinPool,
     JoinSession,
     JoinTerminal,
     ListSessions,
@@ -44,7 +46,7 @@ MAX_TYPED_BYTES = 65_536
 """In one `input`: tmux holds it until the pane's process reads."""
 
 C = TypeVar("C", bound=Command)
-TopicKind = Literal["sessions", "session", "terminal"]
+TopicKind = Literal["sessions", "session", "terminal", "pool"]
 
 
 class DeleteSession(NameSession):
@@ -63,7 +65,7 @@ class TypeText(Command):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A topic that exists here. `name` is the session's, empty for the lobby."""
+    """A topic that exists here. `name` is the session's or the pool's, empty for the lobby."""
 
     kind: TopicKind
     name: str
@@ -93,9 +95,12 @@ _EVENTS: dict[TopicKind, dict[str, type[Command]]] = {
         "input": TypeText,
         "resize": ResizeTerminal,
     },
+    "pool": {
+        "ask": AskPool,
+    },
 }
 
-_NAMED: dict[str, TopicKind] = {"session": "session", "terminal": "terminal"}
+_NAMED: dict[str, TopicKind] = {"session": "session", "terminal": "terminal", "pool": "pool"}
 """What stands before the name in a topic."""
 
 _NESTED: dict[str, type[Command]] = {"start": StartOptions, "after": After, "attachments": AttachedFile}
@@ -130,6 +135,10 @@ def parse_terminal_join(payload: object) -> JoinTerminal:
     return validate(JoinTerminal, _object({} if payload is None else payload))
 
 
+def parse_pool_join(payload: object) -> JoinPool:
+    return validate(JoinPool, _object({} if payload is None else payload))
+
+
 def parse(kind: TopicKind, event: object, payload: object) -> Command:
     """The command a client's event asks for.
 
@@ -151,6 +160,8 @@ def parse(kind: TopicKind, event: object, payload: object) -> Command:
         _check_prompt(command)
     elif isinstance(command, StartSession | NameSession | ForkSession):
         check_name(command.name)
+    elif isinstance(command, AskPool) and not command.prompt.strip():
+        raise PromptEmpty
     return command
 
 

@@ -22,6 +22,7 @@ from bridge.events import (
     DeltaAdded,
     Epoch,
     Event,
+    PoolChanged,
     PresenceChanged,
     PromptSteered,
     Request,
@@ -302,6 +303,13 @@ def event_payload(event: Event, now: float) -> dict[str, Any]:
             return {"name": name}
         case PresenceChanged(joins, leaves):
             return {"joins": _metas(joins), "leaves": _metas(leaves)}
+        case PoolChanged():
+            return pool_payload(event)
+
+
+def pool_payload(pool: PoolChanged) -> dict[str, Any]:
+    """A pool as it is: its join's reply, and what is told of its changes."""
+    return {"size": pool.size, "idle": pool.idle, "busy": pool.busy, "waiting": pool.waiting}
 
 
 @lru_cache(maxsize=4)

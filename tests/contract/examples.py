@@ -22,6 +22,7 @@ from bridge.events import (
     DeltaAdded,
     Epoch,
     Event,
+    PoolChanged,
     PromptSteered,
     Request,
     RequestAnswered,
@@ -51,6 +52,7 @@ FRAMES = Path(__file__).parents[2] / "spec" / "frames"
 
 AT = 1_760_000_000.125
 DEMO = "session:demo"
+POOL = "pool:default"
 TURN = TurnId("018f3c1e-0000-4000-8000-000000000001")
 NEXT = TurnId("018f3c1e-0000-4000-8000-000000000002")
 EPOCH = Epoch("mgx1c2-4f")
@@ -114,10 +116,19 @@ EVENTS: dict[str, tuple[str, int, int, Event]] = {
     ),
     "session_changed in the lobby": ("sessions", 0, 0, SessionChanged(SESSION)),
     "session_deleted": ("sessions", 0, 0, SessionDeleted(SessionName("demo"))),
+    "pool_changed": (POOL, 0, 0, PoolChanged(size=2, idle=1, busy=1, waiting=0)),
+    "delta of a pool's question": (POOL, 0, 0, DeltaAdded(NEXT, 0, "text", "Blue")),
+    "turn_finished of a pool's question": (
+        POOL,
+        0,
+        0,
+        TurnFinished(NEXT, "completed", "Blue.", None, USAGE, 0.0042, 900),
+    ),
 }
 
 JOINED = views.join_reply(Snapshot(SESSION, (FINISHED,), OPEN, (), (REQUEST,)), EPOCH, Seq(23), False, AT)
 SUBMITTED = {"turn": TURN, "status": "running", "position": 0}
+ASKED_BEFORE = {"turn": views.turn_payload(FINISHED), "status": "completed", "duplicate": True}
 
 SAID: dict[str, Callable[[Codec], bytes]] = {
     "heartbeat answered": lambda c: c.reply(None, "9", "phoenix", "ok", {}),
@@ -130,6 +141,11 @@ SAID: dict[str, Callable[[Codec], bytes]] = {
     "invalid payload": lambda c: c.reply(
         "3", "8", DEMO, "error", InvalidPayload("prompt", "is required").as_payload()
     ),
+    "pool joined": lambda c: c.reply(
+        "7", "7", POOL, "ok", views.pool_payload(PoolChanged(size=2, idle=2, busy=0, waiting=0))
+    ),
+    "asked": lambda c: c.reply("7", "8", POOL, "ok", {"turn": NEXT, "status": "running", "position": 0}),
+    "asked before, and answered": lambda c: c.reply("7", "9", POOL, "ok", ASKED_BEFORE),
     "left": lambda c: c.reply("3", "9", DEMO, "ok", {}),
     "closed": lambda c: c.push("3", "3", DEMO, "phx_close", {}),
     "crashed": lambda c: c.push("3", "3", DEMO, "phx_error", {"reason": "channel_crash"}),
@@ -169,6 +185,8 @@ ASKED: dict[str, tuple[Any, Any, Any, str, Any]] = {
     "restart": ("3", "15", DEMO, "restart", {}),
     "stop": ("3", "16", DEMO, "stop", {}),
     "leave": ("3", "17", DEMO, "phx_leave", {}),
+    "join a pool": ("7", "7", POOL, "phx_join", {}),
+    "ask": ("7", "8", POOL, "ask", {"prompt": "Which colour is the sky?", "id": "sky-1"}),
 }
 
 SCREEN = "terminal:demo"

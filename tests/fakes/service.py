@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+from bridge.asking import Asking
 from bridge.auth import ADMIN, Authenticator, Connections, Principal
 from bridge.commands import (
     Command,
@@ -58,6 +59,7 @@ from bridge.screens import Screens, Viewer
 from bridge.service import Joined, Seen, Service, Spent
 from bridge.sessions.picture import Picture
 from bridge.supervision import Supervisor
+from tests.fakes.pools import FakePools
 from tests.fakes.screens import FakePanes
 
 TOKEN = "tok~~~>>>"
@@ -126,6 +128,9 @@ class FakeService:
         self.connections = Connections(self.clock, later)
         self.lobby = Lobby(hub)
         self.presence = Presence(hub, self.clock, later)
+        self.fake_pools = FakePools(self.clock.now)
+        unlimited = Limit("", None)
+        self.pools = Asking(self.fake_pools.as_pools(), hub, self.clock, unlimited, unlimited)
         self.panes = FakePanes()
         self.supervisor = Supervisor("screens")
         """To be run by who needs screens."""

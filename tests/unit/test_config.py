@@ -200,6 +200,20 @@ def test_a_webhook_that_does_not_fit_is_refused_without_its_secret(
     assert "12345678" not in error
 
 
+def test_pools_are_tables_by_name(environ: dict[str, str], tmp_path: Path) -> None:
+    """In the file as in the environment; what does not fit is refused with its place."""
+    config = load({}, toml(tmp_path, "[pools.default]\nsize = 4\n[pools.more]\nmodel = 'opus'\n"), environ)
+    assert (config.pools["default"].size, config.pools["more"].model) == (4, "opus")
+    assert config.pools["more"].options().model == "opus"
+    variable = {"CLAUDE_BRIDGE_POOLS": '{"default": {"size": 3}}'}
+    assert load({}, None, environ | variable).pools["default"].size == 3
+    unknown = refusal({}, toml(tmp_path, "[pools.default]\nsise = 4\n"), environ)
+    assert "pools.default.sise" in str(unknown) or "pools: default.sise" in str(unknown)
+    assert "pools.default.size" in unknown.remedy
+    assert "'a b'" in str(refusal({}, toml(tmp_path, "[pools.'a b']\nsize = 4\n"), environ))
+    assert "does not fit" in str(refusal({}, toml(tmp_path, "[pools.default]\nsize = 0\n"), environ))
+
+
 def test_a_scalar_where_a_table_belongs_is_refused(environ: dict[str, str], tmp_path: Path) -> None:
     """`server = 1` is told to be a table."""
     assert "must be a table" in refusal({}, toml(tmp_path, "server = 1\n"), environ).problem

@@ -23,7 +23,7 @@ from aiohttp import web
 from bridge.auth import ADMIN, Principal
 from bridge.clock import SystemClock
 from bridge.commands import StartSession
-from bridge.config import HubConfig, ServerConfig
+from bridge.config import HubConfig, PoolConfig, ServerConfig
 from bridge.errors import BridgeError
 from bridge.service import Service
 from bridge.transports.http import make_app, make_runner
@@ -46,7 +46,7 @@ SETS: tuple[frozenset[str], ...] = (
 )
 PATTERNS: dict[tuple[str, ...], bool] = {
     ("*",): True,
-    ("other", "mine-*"): True,
+    ("other", "mine-*", "pool:mine-*"): True,
     ("other-*",): False,
     (): False,
 }
@@ -106,6 +106,7 @@ class Cell:
 NAME = "mine-one"
 BYPASS = {"permission_mode": "bypassPermissions"}
 LOBBY, SESSION, TERMINAL = "sessions", f"session:{NAME}", f"terminal:{NAME}"
+POOL = f"pool:{NAME}"
 
 CELLS = [
     Cell(LOBBY, "join", {}, ("watch",), named=False),
@@ -134,6 +135,8 @@ CELLS = [
     Cell(TERMINAL, "join", {}, ("watch",)),
     Cell(TERMINAL, "input", {"text": "x"}, ("control",), "session_stopped"),
     Cell(TERMINAL, "resize", {"cols": 80, "rows": 24}, ("control",)),
+    Cell(POOL, "join", {}, ("watch",)),
+    Cell(POOL, "ask", {"prompt": "hello"}, ("prompt",)),
 ]
 
 
@@ -308,6 +311,7 @@ DRIVERS: dict[str, Connect] = {
 async def serving(folder: Path) -> AsyncIterator[Bridge]:
     """Everything but processes, behind the real transports."""
     house = House(folder)
+    house.pools = {NAME: PoolConfig(size=1)}
     house.encoders = dict(ENCODERS)
     house.tokens = [
         (h.token, Principal("someone", h.scopes, h.patterns, credential=h.token)) for h in HOLDERS

@@ -28,9 +28,7 @@ def test_topics_lead_to_the_lobby_to_a_session_or_nowhere() -> None:
     lobby = route("sessions")
     assert lobby is not None
     assert lobby.kind == "sessions"
-    assert [route(t) for t in ("", "session", "pool:default", "terminal", None, 3, ["sessions"])] == [
-        None
-    ] * 7
+    assert [route(t) for t in ("", "session", "pool", "terminal", None, 3, ["sessions"])] == [None] * 7
 
 
 def test_null_counts_as_absent() -> None:

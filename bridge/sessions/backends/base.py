@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from bridge.commands import StartOptions
+from bridge.commands import Fresh, StartOptions
 from bridge.events import RequestId, SessionName, Turn, TurnId, TurnStatus
 from bridge.signals import Signal
 
@@ -54,6 +54,8 @@ class Launch:
     resume: bool
     options: StartOptions
     """Resolved: `cwd` and `permission_mode` are set."""
+    fresh: Fresh | None = None
+    """Each turn begins with nothing of those before: `conversation` is never taken up again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,3 +209,18 @@ class NothingToCopy:
 Past = Callable[[str], tuple[Turn, ...]]
 """The newest finished turns of a conversation that was begun outside the bridge, oldest first. Blocking.
 Raises `BackendError` where there is no such conversation, `OSError` where it cannot be read."""
+
+
+@runtime_checkable
+class Forgetful(Protocol):
+    """A backend whose processes can let go of a turn. Where one cannot, each turn of a session that is
+    `Fresh` has a process of its own."""
+
+    async def forget(self, turn: TurnId | None, *, pressing: bool) -> None:
+        """Between two turns of a process that was launched `fresh`: when this returns, nothing of what was
+        said before is left in it. `turn` is the only one there was since the last time, None where that is
+        not known; `pressing`: another waits.
+
+        Raises `ProcessSpent` where that is not certain, and where the process is to be replaced anyway.
+        """
+        ...

@@ -20,7 +20,7 @@ import os
 import shutil
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from bridge.sessions.backends.leftovers import Leftovers, made_mark
 from bridge.sessions.backends.link import STATUS_AGAIN_S, STATUS_TRIES, Link, exit_reason
 from bridge.sessions.backends.memory import replace_unfit, watch_memory
 from bridge.sessions.backends.process import Process, end, end_stranger, reap, within
+from bridge.sessions.backends.slate import OPTIONS, Slate, digest_of
 from bridge.sessions.backends.tail import CHUNK, FileWatch
 from bridge.sessions.claude import stdin, transcript
 from bridge.sessions.claude.launch import (
@@ -106,6 +107,7 @@ class HeadlessBackend:
         self._folder = host.state_dir / "sessions" / name
         self._link: Link | None = None
         self._conversation = ""
+        self._slate: Slate | None = None
 
     @property
     def attach(self) -> str | None:
@@ -122,7 +124,11 @@ class HeadlessBackend:
         begun = await asyncio.to_thread(beginning, self._config_folder, launch)
         self._conversation = begun.launch.conversation
         mark = made_mark(self._host.state_dir, self._name)
-        made = plan(begun.start, folder, claude, self._host.claude, self._host.environ, mark)
+        start = replace(begun.start, fresh=launch.fresh is not None)
+        made = plan(start, folder, claude, self._host.claude, self._host.environ, mark)
+        self._slate = self._slate_of(launch, folder)
+        if self._slate is not None:
+            made = replace(made, files={**made.files, OPTIONS: digest_of(launch.options)})
         await asyncio.to_thread(_prepare, self._folder, folder, made)
         pane = await self._host.tmux.new_session(
             self._session,
@@ -145,6 +151,7 @@ class HeadlessBackend:
             return Liveness.UNKNOWN
         self._conversation = launch.conversation
         folder = self._folder / str(launch.generation)
+        self._slate = self._slate_of(launch, folder)
         if checkpoint is not None and checkpoint.get("generation") != launch.generation:
             checkpoint = None  # another process's place: this one is read from its beginning
         same = pane is not None and pane.generation == launch.generation
@@ -160,12 +167,19 @@ class HeadlessBackend:
         await replace_unfit(link, self._host.claude.stop_timeout_s / 3)
         # The first prompt may be one that a process before this one, or a bridge before this one, was sent.
         identity: str = turn if link.prompted else await asyncio.to_thread(self._identity, turn)
+        if self._slate is not None:
+            await self._slate.write(identity)
         try:
             async with asyncio.timeout(self._host.claude.start_timeout_s):
                 await link.prompt(turn, prompt, identity, files)
         except TimeoutError:
             limit = self._host.claude.start_timeout_s
             raise BackendError(f"claude did not read the prompt within {limit:g} s") from None
+
+    async def forget(self, turn: TurnId | None, *, pressing: bool) -> None:
+        link = self._running()
+        assert self._slate is not None, "only a process that was launched `fresh` is to forget"
+        await self._slate.wipe(link, turn, pressing=pressing)
 
     async def interrupt(self) -> None:
         link = self._running()
@@ -238,6 +252,9 @@ class HeadlessBackend:
     @property
     def _config_folder(self) -> Path:
         return self._host.config_folder()
+
+    def _slate_of(self, launch: Launch, folder: Path) -> Slate | None:
+        return None if launch.fresh is None else Slate(folder, launch.fresh, launch.options)
 
     def _identity(self, turn: TurnId) -> str:
         path = transcript_path(self._config_folder, self._conversation)

@@ -51,6 +51,9 @@ class Start:
     resume: bool
     options: StartOptions
     """Resolved: `cwd` is set."""
+    fresh: bool = False
+    """No turn of it may know of another. Nothing is kept on disk that could be taken up, and as nobody is
+    there to be asked, what needs a permission is refused by the CLI itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ def plan(
         str(claude),
         *("-p", "--verbose", "--input-format", "stream-json", "--output-format", "stream-json"),
         *("--include-partial-messages", "--replay-user-messages", "--forward-subagent-text"),
-        *("--permission-prompt-tool", "stdio"),
+        *(("--no-session-persistence",) if start.fresh else ("--permission-prompt-tool", "stdio")),
         *option_words(start.options, permission_mode, folder, files),
         *conversation_words(start),
     )

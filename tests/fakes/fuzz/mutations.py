@@ -34,6 +34,7 @@ TOKENS = (
     b"phoenix",
     b"session:",
     b"terminal:",
+    b"pool:",
     b"%ff",
     b"%00",
     b"%zz",

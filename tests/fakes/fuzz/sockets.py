@@ -204,6 +204,7 @@ REST = (
     _asked("POST", "/sessions/a/requests/r", {"decision": "allow", "input": {"a": [1]}, "suggestions": [0]}),
     _asked("POST", "/sessions/a/configure", {"model": "x", "permission_mode": "plan"}),
     _asked("GET", "/sessions/a/events?turns=0&after=e1:1"),
+    _asked("POST", "/pools/default/ask?wait=0", {"prompt": "words 2", "id": "key-2"}),
     _asked("GET", "/openapi.json"),
 )
 
@@ -246,6 +247,8 @@ PACKETS = (
     _emitted("push", "session:a", "submit", {"prompt": "words 2"}),
     _emitted("push", "session:a", "history", {"limit": 2}, ack=""),
     _emitted("leave", "session:a"),
+    _emitted("join", "pool:default", {}),
+    _emitted("push", "pool:default", "ask", {"prompt": "words 2", "id": "key-2"}),
     b'451-7["push","terminal:a","input",{"_placeholder":true,"num":0}]',
     CONNECT.encode(),
     b"41",

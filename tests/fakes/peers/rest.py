@@ -64,7 +64,10 @@ class RestPeer(Peer):
 
     async def ask(self, topic: str, event: str, payload: Any = None) -> Reply:
         body = {} if payload is None else payload
-        name = topic.partition(":")[2]
+        kind, _, name = topic.partition(":")
+        if kind == "pool":
+            turn = await self._call("POST", f"/pools/{quote(name, safe='')}/{event}", body)
+            return Reply({"turn": turn["id"], "status": turn["status"]}, self._order())
         return Reply(await (self._of_session if name else self._of_lobby)(event, name, body), self._order())
 
     async def submit_bytes(self, topic: str, payload: Json) -> Reply:

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from bridge.auth import ADMIN, Authenticator, Connections, Principal
 from bridge.clock import Clock, SystemClock
 from bridge.commands import (
+    INNER,
     After,
     AnswerRequest,
     Command,
@@ -27,7 +28,7 @@ from bridge.commands import (
     StartSession,
     SubmitPrompt,
 )
-from bridge.config import AuthConfig, SessionConfig
+from bridge.config import AuthConfig, PoolConfig, SessionConfig
 from bridge.errors import (
     BackendUnavailable,
     Forbidden,
@@ -43,7 +44,7 @@ from bridge.errors import (
     TurnNotFound,
     Unauthorized,
 )
-from bridge.events import Epoch, Event, RequestId, SessionChanged, SessionDeleted, TurnId
+from bridge.events import Epoch, Event, RequestId, SessionChanged, SessionDeleted, SessionName, TurnId
 from bridge.hub import Encoder, Hub, Subscription
 from bridge.lobby import Lobby
 from bridge.presence import GATHER_S, Presence
@@ -51,6 +52,7 @@ from bridge.screens import Screens
 from bridge.service import Joined, Service
 from bridge.sessions.backends.base import Forks, Liveness, Past
 from bridge.sessions.journal import BUSY_S, Journal
+from bridge.sessions.pool import Pools
 from bridge.sessions.registry import BackendKind, Registry
 from bridge.signals import (
     AnswerMoot,
@@ -62,7 +64,7 @@ from bridge.signals import (
     TurnEnded,
     UpstreamActive,
 )
-from bridge.supervision import RestartBudget, Supervisor
+from bridge.supervision import ChildSpec, RestartBudget, Supervisor
 from bridge.tokens import digest
 from bridge.wire.views import session_payload
 from tests.fakes.backend import FakeBackend
@@ -132,6 +134,8 @@ class House:
         """Formats of the wire, where a transport stands before it."""
         self.forks: Forks | None = None
         self.past: Past | None = None
+        self.pools: dict[str, PoolConfig] = {}
+        self.backend_type = FakeBackend
         self.watched = False
         """Somebody has a live screen open."""
         self.looks = 0
@@ -175,9 +179,21 @@ class House:
                 lobby.publish(at, event)
 
         def backend(name: str, sink: Any) -> FakeBackend:
-            made = self.backends[name] = FakeBackend(sink)
+            made = self.backends[name] = self.backend_type(sink)
             self.prepare(made)
             return made
+
+        workers = Supervisor("workers", budget=RestartBudget(50, 60), clock=clock)
+        pools = Pools(self.pools, workers, clock, loop.call_later)
+
+        class WorkerPublisher(Publisher):
+            def publish(self, at: float, event: Event) -> None:
+                pools.hear(SessionName(self.name.removeprefix("session:")), at, event)
+
+            announce = publish
+
+        def publisher(name: SessionName) -> Publisher:
+            return (WorkerPublisher if INNER.fullmatch(name) else Publisher)(name)
 
         registry = self.registry = Registry(
             self.journal,
@@ -185,12 +201,13 @@ class House:
                 "headless": BackendKind(backend, fork=self.forks, past=self.past),
                 "api": BackendKind(backend, check=lambda options: None, without_process=2, model="api-model"),
             },
-            Publisher,
+            publisher,
             lambda name: hub.drop(f"session:{name}"),
             supervisor,
             clock,
             self.config,
             "node",
+            workers=pools.workers,
         )
         service = Service(
             registry,
@@ -201,18 +218,22 @@ class House:
             Screens(FakePanes().connect, supervisor, (220, 50)),
             Presence(hub, clock, loop.call_later),
             clock,
+            pools=pools,
             node="node",
             snapshot_bytes=4_000_000,
             tree=supervisor.tree,
             ready=lambda: True,
         )
         await registry.load()
+        pools.open(registry, self.journal)
+        workers.start_child(ChildSpec("pools", lambda: pools.run(registry)))
         async with asyncio.TaskGroup() as group:
-            running = group.create_task(supervisor.run())
+            running = [group.create_task(each.run()) for each in (supervisor, workers)]
             try:
                 yield service
             finally:
-                running.cancel()
+                for task in running:
+                    task.cancel()
         await self.journal.close()
 
     async def join(self, service: Service, name: str, command: JoinSession = START) -> tuple[Joined, Viewer]:
