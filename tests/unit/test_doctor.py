@@ -69,8 +69,22 @@ def test_a_sound_machine_has_no_problem(machine: Machine) -> None:
     findings = doctor.examine(
         Config.model_validate({"state_dir": machine.state, "server": {"port": 0}}), machine.environ
     )
-    assert [f.check for f in findings] == ["claude", "login", "tmux", "state", "port"]
-    assert [f.status for f in findings] == ["ok"] * 5
+    assert [f.check for f in findings] == ["claude", "login", "tmux", "api", "state", "port"]
+    assert {f.status for f in findings if f.check != "api"} == {"ok"}
+
+
+def test_the_api_backend_is_said_to_run_or_what_it_lacks(machine: Machine) -> None:
+    """Nobody needs it, so that it is no problem where it cannot."""
+    for environ, config, status in (
+        ({}, {}, "note"),
+        ({"ANTHROPIC_API_KEY": "k"}, {}, "ok"),
+        ({}, {"api": {"key": "k"}}, "ok"),
+        ({}, {"simulate": True}, "ok"),
+    ):
+        (found,) = doctor.examine(Config.model_validate(config), environ, ["api"])
+        assert found.status == status
+    (missing,) = doctor.examine(Config(), {}, ["api"])
+    assert "ANTHROPIC_API_KEY" in missing.remedy
 
 
 def test_no_claude_says_how_to_get_one(machine: Machine) -> None:
