@@ -95,6 +95,17 @@ async def test_each_answer_belongs_to_its_question(pooled: BridgeProcess) -> Non
     assert sorted(pool["id"] for pool in workers["children"]) == ["pool:default", "pool:small"]
 
 
+@pytest.mark.parametrize("pools", [{"direct": {"size": 1, "backend": "api"}}])
+async def test_a_pool_without_processes_knows_nothing_of_the_question_before(pooled: BridgeProcess) -> None:
+    """Over the Messages API, too: one worker, one question after the other, and after a restart."""
+    for n, word in enumerate(("question-one", "question-two", "question-three")):
+        assert (await answer(pooled, word, word, "direct"))["text"] == f"You said: {word}"
+        assert_asked_alone(pooled, word)
+        if n == 1:
+            await asyncio.to_thread(pooled.kill)
+            await asyncio.to_thread(pooled.start)
+
+
 async def test_a_killed_bridge_loses_no_question(pooled: BridgeProcess) -> None:
     """Some are answered, some run, some wait: whoever asks again under the same id is told the same."""
     prompts = [f"question-{n:02} {sim(words=80, gap_ms=15)}" for n in range(8)]

@@ -116,6 +116,9 @@ class ApiBackend:
         self._file.begin(turn)
         self._answer(Asked(turn, prompt, tuple(files)))
 
+    async def forget(self, turn: TurnId | None, *, pressing: bool) -> None:
+        """See `Forgetful`: what a request says of earlier turns is read for it, and so not at all."""
+
     async def interrupt(self) -> None:
         answering = self._answering
         if answering is not None:
@@ -169,6 +172,7 @@ class ApiBackend:
 
     def _hold(self, launch: Launch) -> None:
         self._launch = launch
+        self._conversation.alone = launch.fresh is not None
         self._model = launch.options.model or self._host.config.model
 
     def _ready(self) -> ProcessReady:

@@ -64,6 +64,8 @@ class Conversation:
         """Tokens for each that is estimated; None as long as the API has counted nothing."""
         self._estimated = 0
         """Of the last request."""
+        self.alone = False
+        """No turn is to know of another one."""
 
     async def body(self, options: StartOptions, model: str, asked: Asked) -> Body:
         """The request. Raises `PromptRejected`, `JournalError`."""
@@ -72,7 +74,7 @@ class Conversation:
         fixed = sum(estimate(block["text"]) for block in told) + estimate(asked.prompt, asked.files)
         fixed += estimate(asked.partial)
         limit = config.context_tokens - config.max_tokens
-        past = await self._read(limit - fixed)
+        past = [] if self.alone else await self._read(limit - fixed)
 
         def made(turns: Sequence[Said]) -> Body:
             said_ = messages(turns, asked.prompt, asked.files, partial=asked.partial, caching=config.caching)
