@@ -449,7 +449,7 @@ class BudgetConfig(Slice):
         if self.cost_usd is None and self.tokens is None:
             raise ValueError("a budget has cost_usd, tokens or both")
         if self.per == "bridge" and self.applies_to != ["*"]:
-            raise ValueError("applies_to needs per = 'session' or 'token'")
+            raise ValueError("the bridge's own budget takes no applies_to")
         return self
 
 

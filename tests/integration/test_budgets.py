@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -91,3 +94,28 @@ def test_many_prompts_at_once_find_no_more_room_than_there_is(bridge: BridgeProc
     assert spending(bridge) == (ROOM, tokens)
     assert asked(bridge, "DELETE", f"/sessions/{name}")[0] == 200
     assert spending(bridge) == (ROOM, tokens)
+
+
+def test_budgets_are_read_again_and_told(tmp_path: Path) -> None:
+    """At SIGHUP; the session shows the one that applies, and what was spent before counts."""
+    with running_bridge(tmp_path) as bridge:
+        assert asked(bridge, "POST", "/sessions", {"name": "one"})[0] == 201
+        status, turn = asked(bridge, "POST", "/sessions/one/turns?wait=60", {"prompt": "hello"})
+        assert (status, turn["status"]) == (200, "completed")
+        assert "budget" not in asked(bridge, "GET", "/sessions/one")[1]["session"]
+        (bridge.state_dir / "config.toml").write_text(
+            "[[budgets]]\nname = 'mine'\nper = 'session'\ntokens = 10\n"
+        )
+        os.kill(json.loads((bridge.state_dir / "bridge.json").read_bytes())["pid"], signal.SIGHUP)
+        deadline = time.monotonic() + 30
+        while "budget" not in (now := asked(bridge, "GET", "/sessions/one")[1]["session"]):
+            assert time.monotonic() < deadline, "it was not read again"
+        budget = now["budget"]
+        assert (budget["name"], budget["of"], budget["state"]) == ("mine", "one", "exceeded")
+        assert budget["spent_tokens"] == sum(turn["usage"].values())
+        assert asked(bridge, "POST", "/sessions/one/turns", {"prompt": "more"})[0] == 402
+        said = json.loads(bridge.run("spending", "--json").stdout)
+        assert [(row["author"], row["session"], row["turns"]) for row in said["spending"]] == [
+            ("local", "one", 1)
+        ]
+        assert "Budget mine (session one) is exceeded" in bridge.run("spending").stdout

@@ -265,3 +265,23 @@ def test_each_state_folder_has_a_tmux_server_of_its_own(monkeypatch: pytest.Monk
         for folder in (default_state_dir(False), default_state_dir(True), Path("/a"), Path("/b"))
     }
     assert len(names) == 4
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("name = 'a'", "cost_usd"),
+        ("name = 'a'\ntokens = 1\nwindw = 'day'", "Did you mean budgets.0.window?"),
+        ("name = 'a'\ntokens = 1\napplies_to = ['x']", "applies_to"),
+        ("name = 'a'\ntokens = 0", "budgets.0.tokens"),
+        ("name = 'a'\ntokens = 1\n[[budgets]]\nname = 'a'\ntokens = 2", "two are called a"),
+    ],
+)
+def test_a_budget_that_does_not_fit_is_refused(
+    written: str, said: str, environ: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(f"[[budgets]]\n{written}\n")
+    with pytest.raises(SetupError) as refused:
+        load({}, file, environ)
+    assert said in str(refused.value)

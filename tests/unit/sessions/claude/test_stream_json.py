@@ -16,6 +16,7 @@ from bridge.signals import (
     BlockDropped,
     BlockSettled,
     ConversationNamed,
+    LimitReached,
     PromptSeen,
     PromptTyped,
     SettingsSeen,
@@ -435,6 +436,19 @@ def test_an_api_error_fails_the_turn_although_its_subtype_is_success(
     end = said(queued(), api_error(error, status), failed)[-1]
     assert end == TurnEnded("failed", None, TurnError(code, "API Error: no", status))
     assert code in ERROR_CODES
+
+
+def test_a_limit_of_the_account_is_said_before_the_end_that_it_makes() -> None:
+    """Any other 429 is none."""
+    told: Frame = {
+        "type": "rate_limit_event",
+        "rate_limit_info": {"status": "rejected", "resetsAt": 99, "rateLimitType": "five_hour"},
+    }
+    failed = result(is_error=True, terminal_reason="api_error", result="no", api_error_status=429)
+    end = TurnEnded("failed", None, TurnError("rate_limit", "API Error: no", 429))
+    refused = (queued(), api_error("rate_limit", 429), failed)
+    assert said(queued(), told, *refused[1:])[-2:] == [LimitReached(99.0, "API Error: no", True, True), end]
+    assert not any(isinstance(s, LimitReached) for s in said(*refused))
 
 
 def test_an_error_that_was_overcome_fails_nothing() -> None:
