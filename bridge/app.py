@@ -6,6 +6,7 @@
     ├── webhooks          (where there are) tells endpoints outside what happens
     ├── sessions          one_for_one
     │   └── session:NAME  one task a session; its process is tmux's child, not ours
+    ├── spares            (where they are kept) processes that wait for new sessions
     ├── history           (where it is limited) prunes what is too old
     ├── screens           one_for_one
     │   └── screen:NAME   what the pane of a session puts out, while somebody watches it
@@ -53,6 +54,9 @@ from bridge.sessions.adoption import Adopting, Sidecars, Stray
 from bridge.sessions.backends.headless import Host
 from bridge.sessions.backends.hooks import HookServer
 from bridge.sessions.backends.recall import StreamRecall, TuiRecall
+from bridge.sessions.backends.spare import is_spare
+from bridge.sessions.backends.spare_process import Premises
+from bridge.sessions.backends.spares import Spares
 from bridge.sessions.backends.status import StatusFiles
 from bridge.sessions.backends.tail import FileWatch
 from bridge.sessions.backends.tui import KeyboardRules, TuiHost
@@ -298,9 +302,12 @@ class Bridge:
         if config.webhooks:
             kept = config.state_dir / "webhooks.json"
             webhooks = Webhooks(config.webhooks, kept, self._clock, loop.call_later)
+        watch = FileWatch()
+        premises = Premises(config.state_dir, tmux, watch, claude, os.environ, self._clock)
+        spares = Spares(premises, config.spares)
         registry = Registry(
             journal,
-            self._backends(tmux, claude, hooks),
+            self._backends(tmux, claude, hooks, watch, spares),
             lambda name: _TopicPublisher(
                 lambda: topic(name), lobby, screens, name, webhooks.tell if webhooks is not None else None
             ),
@@ -311,12 +318,17 @@ class Bridge:
             self.node,
             Adopting(Sidecars(config.state_dir / "sessions"), lambda: _strays(tmux, owner)),
         )
+        if spares.wanted:
+            await premises.settle()
         await registry.load()
         self._root.start_child(ChildSpec("hooks", hooks.serve))
         if webhooks is not None:
             webhooks.begin(registry.sessions(), registry.open_requests())
             self._root.start_child(ChildSpec("webhooks", webhooks.run, describe=webhooks.describe))
         self._root.start_child(sessions.spec())
+        if spares.wanted:
+            keep = lambda: spares.run(registry.starts.spare_place, lambda: registry.defaults("headless"))  # noqa: E731
+            self._root.start_child(ChildSpec("spares", keep, restart="transient", describe=spares.describe))
         retention = Retention(journal, registry, self._clock, config.sessions)
         if retention.wanted:
             self._root.start_child(ChildSpec("history", retention.run))
@@ -334,13 +346,16 @@ class Bridge:
             snapshot_bytes=config.sessions.snapshot_bytes,
             tree=self._root.tree,
             ready=lambda: self._serving,
+            spares=spares.figures,
         )
         service.admit(config.auth)
         return service
 
-    def _backends(self, tmux: Tmux, claude: ClaudeConfig, hooks: HookServer) -> dict[str, BackendKind]:
-        state, watch = self.config.state_dir, FileWatch()
-        headless = Host(state, tmux, watch, claude, os.environ)
+    def _backends(
+        self, tmux: Tmux, claude: ClaudeConfig, hooks: HookServer, watch: FileWatch, spares: Spares
+    ) -> dict[str, BackendKind]:
+        state = self.config.state_dir
+        headless = Host(state, tmux, watch, claude, os.environ, spares)
         tui = TuiHost(state, tmux, watch, StatusFiles(watch), hooks, claude, os.environ)
         folder = state / "sessions"
         return {
@@ -445,7 +460,11 @@ class Bridge:
 
 async def _strays(tmux: Tmux, owner: str) -> list[Stray]:
     """What runs under this state folder's mark."""
-    ours = [p for p in await tmux.panes() if p.owner == owner and p.session.startswith("claude_")]
+    ours = [
+        p
+        for p in await tmux.panes()
+        if p.owner == owner and p.session.startswith("claude_") and not is_spare(p, owner)
+    ]
     return [
         Stray(
             SessionName(pane.session.removeprefix("claude_")),

@@ -81,6 +81,8 @@ class Figures:
     published: int
     rate_limited: Mapping[str, int]
     unauthorized: int
+    spares: Mapping[str, float]
+    """Empty where none are kept, as `Spares.figures` has them."""
 
 
 class Service:
@@ -103,6 +105,7 @@ class Service:
         snapshot_bytes: int,
         tree: Callable[[], dict[str, Any]],
         ready: Callable[[], bool],
+        spares: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self._registry = registry
         self._hub = hub
@@ -117,6 +120,7 @@ class Service:
         self._snapshot_bytes = snapshot_bytes
         self._tree = tree
         self._ready = ready
+        self._spares = spares
         self.node = node
 
     @property
@@ -187,6 +191,7 @@ class Service:
             self._hub.published,
             {what: limit.refused for what, limit in limits.items()},
             self._authenticator.refused,
+            self._spares(),
         )
 
     async def tree(self, who: Principal) -> dict[str, Any]:

@@ -91,8 +91,8 @@ class Registry:
         self._clock = clock
         self._config = config
         self._node = node
-        starts = Starts(config.starts_at_once or max(LEAST_AT_ONCE, os.cpu_count() or 1))
-        self._terms = Terms(starts, self._room, config.idle_stop_s, config.after_reboot)
+        self.starts = Starts(config.starts_at_once or max(LEAST_AT_ONCE, os.cpu_count() or 1))
+        self._terms = Terms(self.starts, self._room, config.idle_stop_s, config.after_reboot)
         self._adopting = adopting
         self._orphans: dict[str, Stray] = {}
         self._looked = adopting is None
@@ -370,6 +370,10 @@ class Registry:
         running = sum(not a.core.halted for a in self._actors.values())
         if running + len(self._in_change) >= self._config.max_sessions:
             raise TooManySessions(self._config.max_sessions)
+
+    def defaults(self, backend: str) -> StartOptions:
+        """What a session on this backend is run with that asks for nothing else. Raises `BridgeError`."""
+        return self._resolved(StartOptions.model_validate({"backend": backend}))
 
     def _resolved(self, options: StartOptions) -> StartOptions:
         """The options with every default filled in that a process needs, and checked against this machine."""
