@@ -281,13 +281,12 @@ class Spares:
             self._no_default = None
             self._kinds[kind.key] = kind
             self._stock.default(kind.key)
-        kept = set(self._stock.kept)
-        for key, known in list(self._kinds.items()):
-            if key not in kept:
-                del self._kinds[key]
-            elif not self._current(known):
-                del self._kinds[key]
+        for key in self._stock.kept:
+            known = self._kinds.get(key)
+            if known is None or not self._current(known):
                 self._stock.forget(key)
+        kept = set(self._stock.kept)
+        self._kinds = {key: kind for key, kind in self._kinds.items() if key in kept}
 
     def _current(self, kind: Kind) -> bool:
         try:
@@ -335,6 +334,7 @@ class Spares:
             key = None if self._ending else self._next()
             kind = self._kinds.get(key) if key is not None else None
             if kind is None or not self._current(kind):
+                self._looked_at = float("-inf")  # it is another one by now
                 return
             self._stock.begun(self._clock.monotonic())
             record = new_spare(kind)
