@@ -251,3 +251,11 @@ def test_each_state_folder_has_a_tmux_server_of_its_own(monkeypatch: pytest.Monk
         for folder in (default_state_dir(False), default_state_dir(True), Path("/a"), Path("/b"))
     }
     assert len(names) == 4
+
+
+def test_spares_are_not_filled_to_less_than_where_filling_begins(environ: dict[str, str]) -> None:
+    """Where none are kept, `low` says nothing."""
+    environ = {**environ, "CLAUDE_BRIDGE_SPARES__LOW": "3"}
+    assert load({}, None, environ).spares.low == 3
+    refused = refusal({}, None, {**environ, "CLAUDE_BRIDGE_SPARES__HIGH": "2"})
+    assert refused.remedy == "Low is not above high."

@@ -48,7 +48,7 @@ from bridge.sessions.claude.launch import (
 )
 from bridge.sessions.claude.stream_json import ControlAsked, ControlReply, Segment, StreamParser
 from bridge.sessions.tmux import GENERATION, OWNER, Pane, Tmux, state_id
-from bridge.signals import ConversationNamed, ProcessExited, SettingsSeen
+from bridge.signals import ConversationNamed, ProcessExited, ProcessReady, SettingsSeen
 
 log = structlog.get_logger(__name__)
 
@@ -152,7 +152,8 @@ class HeadlessBackend:
             pane = await self._host.tmux.rename(taken.record.session, self._session, options)
             log.info("started", session=self._name, generation=launch.generation, pid=pane.pid, spare=True)
             self._name_conversation(launch, taken.record.conversation)
-            if not self._hold(launch.generation, folder, pane, None):
+            ready = ProcessReady(permission_mode=taken.mode)
+            if not self._hold(launch.generation, folder, pane, None, ready):
                 code = await self._exit_code()
                 self._sink(Batch(launch.generation, (ProcessExited(code, exit_reason(folder, code)),)))
         finally:
@@ -310,9 +311,16 @@ class HeadlessBackend:
             await asyncio.sleep(STATUS_AGAIN_S)
         return None
 
-    def _hold(self, generation: int, folder: Path, pane: Pane, checkpoint: Checkpoint | None) -> bool:
+    def _hold(
+        self,
+        generation: int,
+        folder: Path,
+        pane: Pane,
+        checkpoint: Checkpoint | None,
+        ready: ProcessReady | None = None,
+    ) -> bool:
         """Take up the process of a pane; False where it has ended. Raises `BackendError` where it cannot
-        be spoken to."""
+        be spoken to. `ready`: it has just said that it is."""
         process = None if pane.dead else Process.open(pane.pid, pane.server_pid)
         if process is None:
             return False
@@ -324,7 +332,7 @@ class HeadlessBackend:
             process.close()
             raise
         tmux, session = self._host.tmux, self._session
-        link.open(lambda: tmux.panes_now(session), self._host.claude.start_timeout_s)
+        link.open(lambda: tmux.panes_now(session), self._host.claude.start_timeout_s, ready)
         self._link = link
         return True
 

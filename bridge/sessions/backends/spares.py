@@ -53,8 +53,10 @@ class PlaceLike(Protocol):
 class Taken:
     """A spare on its way to a session: one of `drop` and `arrived` is the end of it."""
 
-    def __init__(self, spares: Spares, spare: Spare, claimed_at: float) -> None:
+    def __init__(self, spares: Spares, spare: Spare, mode: str, claimed_at: float) -> None:
         self.record = spare.record
+        self.mode = mode
+        """The permission mode that it has, as the CLI calls it."""
         self._spares = spares
         self._spare = spare
         self._claimed_at = claimed_at
@@ -128,8 +130,9 @@ class Spares:
             if spare.record.ground != now:
                 self._dropped(spare, "what it was started with has changed")
                 continue
-            if await self._told(spare, permission_mode(options.permission_mode or "default")):
-                return Taken(self, spare, begun)
+            mode = permission_mode(options.permission_mode or "default")
+            if await self._told(spare, mode):
+                return Taken(self, spare, mode, begun)
         self.missed += 1
         self._wake.set()
         return None
