@@ -136,7 +136,7 @@ async def _measured(runs: int) -> tuple[list[Delays], list[Delays]]:
     with folder() as home:
         async with contextlib.AsyncExitStack() as stack:
             url = await stack.enter_async_context(api())
-            made = BridgeProcess(home, more={"api": {"base_url": url, "key": KEY}})
+            made = BridgeProcess(home, api={"base_url": url, "key": KEY})
             bridge = await asyncio.to_thread(made.__enter__)
             stack.push_async_callback(asyncio.to_thread, made.__exit__, None, None, None)
             upstream = Upstream(ApiConfig(), lambda: Access(KEY, url))

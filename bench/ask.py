@@ -80,7 +80,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
         config = ClaudeConfig(**table)  # type: ignore[arg-type]
         env = launch.environment(config, os.environ)
         slow = cold(launch.find_claude(config), env, home / "work", colds)
-        with BridgeProcess(home, table, {"pools.default": {"size": WORKERS}}) as bridge:
+        with BridgeProcess(home, table, **{"pools.default": {"size": WORKERS}}) as bridge:
             fast = asyncio.run(ours(bridge.port, count))
     return [
         row(

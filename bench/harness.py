@@ -147,14 +147,11 @@ class BridgeProcess:
     """`claude-bridge serve` with a configuration of our own. `with` starts and ends it and what it began."""
 
     def __init__(
-        self,
-        home: Path,
-        claude: Mapping[str, Any] | None = None,
-        more: Mapping[str, Mapping[str, Any]] | None = None,
+        self, home: Path, claude: Mapping[str, Any] | None = None, **tables: Mapping[str, Any]
     ) -> None:
-        """`claude`: that table of the configuration; without it the CLI is the replayer. `more`: others."""
+        """`claude`: that table of the configuration; without it the CLI is the replayer. `tables`: others."""
         self.home = home
-        self._more = more or {}
+        self._tables = tables
         self._claude = claude or {"path": str(executable(home))}
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
@@ -166,7 +163,7 @@ class BridgeProcess:
             "sessions": {"roots": [str(cwd)], "cwd": str(cwd), "max_sessions": 1000},
             "claude": dict(self._claude),
             "log": {"level": "warning"},
-            **self._more,
+            **self._tables,
         }
         self._config = self.home / "bridge.toml"
         self._config.write_text(

@@ -6,6 +6,7 @@
     ├── webhooks          (where there are) tells endpoints outside what happens
     ├── sessions          one_for_one
     │   └── session:NAME  one task a session; its process is tmux's child, not ours
+    ├── spares            (where they are kept) processes that wait for new sessions
     ├── history           (where it is limited) prunes what is too old
     ├── pools             looks after the pools' workers
     ├── workers           one_for_one
@@ -66,6 +67,9 @@ from bridge.sessions.backends.headless import Host
 from bridge.sessions.backends.hooks import HookServer
 from bridge.sessions.backends.past import TranscriptPast
 from bridge.sessions.backends.recall import StreamRecall, TuiRecall
+from bridge.sessions.backends.spare import is_spare
+from bridge.sessions.backends.spare_process import Premises
+from bridge.sessions.backends.spares import Spares
 from bridge.sessions.backends.status import StatusFiles
 from bridge.sessions.backends.tail import FileWatch
 from bridge.sessions.backends.tui import KeyboardRules, TuiHost
@@ -344,9 +348,12 @@ class Bridge:
             hears = webhooks.tell if webhooks is not None else None
             return _TopicPublisher(lambda: topic(name), lobby, screens, name, hears)
 
+        watch = FileWatch()
+        premises = Premises(config.state_dir, tmux, watch, claude, os.environ, self._clock)
+        spares = Spares(premises, config.spares)
         registry = Registry(
             journal,
-            self._backends(tmux, claude, hooks, api),
+            self._backends(tmux, claude, hooks, api, watch, spares),
             publisher,
             forget,
             sessions,
@@ -357,6 +364,8 @@ class Bridge:
             config.budgets,
             pools.workers,
         )
+        if spares.wanted:
+            await premises.settle()
         await registry.load()
         pools.open(registry, journal)
         self._root.start_child(ChildSpec("hooks", hooks.serve))
@@ -364,6 +373,9 @@ class Bridge:
             webhooks.begin(registry.sessions(), registry.open_requests())
             self._root.start_child(ChildSpec("webhooks", webhooks.run, describe=webhooks.describe))
         self._root.start_child(sessions.spec())
+        if spares.wanted:
+            keep = lambda: spares.run(registry.starts.spare_place, lambda: registry.defaults("headless"))  # noqa: E731
+            self._root.start_child(ChildSpec("spares", keep, restart="transient", describe=spares.describe))
         unkept = partial(forget_files, config.state_dir / "sessions")
         retention = Retention(journal, registry, self._clock, config.sessions, unkept)
         if retention.wanted:
@@ -385,15 +397,22 @@ class Bridge:
             snapshot_bytes=config.sessions.snapshot_bytes,
             tree=self._root.tree,
             ready=lambda: self._serving,
+            spares=spares.figures,
         )
         service.admit(config.auth)
         return service
 
     def _backends(
-        self, tmux: Tmux, claude: ClaudeConfig, hooks: HookServer, api: ApiHost
+        self,
+        tmux: Tmux,
+        claude: ClaudeConfig,
+        hooks: HookServer,
+        api: ApiHost,
+        watch: FileWatch,
+        spares: Spares,
     ) -> dict[str, BackendKind]:
-        state, watch = self.config.state_dir, FileWatch()
-        headless = Host(state, tmux, watch, claude, os.environ)
+        state = self.config.state_dir
+        headless = Host(state, tmux, watch, claude, os.environ, spares)
         tui = TuiHost(state, tmux, watch, StatusFiles(watch), hooks, claude, os.environ)
         folder = state / "sessions"
         return {
@@ -526,7 +545,11 @@ async def _opened(journal: Journal, name: SessionName) -> tuple[Turn, bool] | No
 
 async def _strays(tmux: Tmux, owner: str) -> list[Stray]:
     """What runs under this state folder's mark."""
-    ours = [p for p in await tmux.panes() if p.owner == owner and p.session.startswith("claude_")]
+    ours = [
+        p
+        for p in await tmux.panes()
+        if p.owner == owner and p.session.startswith("claude_") and not is_spare(p, owner)
+    ]
     return [
         Stray(
             SessionName(pane.session.removeprefix("claude_")),

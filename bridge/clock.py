@@ -26,6 +26,11 @@ class SystemClock:
         return time.monotonic()
 
 
+def local_day(at: float) -> str:
+    """The date where this machine stands."""
+    return time.strftime("%Y-%m-%d", time.localtime(at))
+
+
 def rfc3339(at: float) -> str:
     """`at` as the wire writes times: UTC, milliseconds, `Z`."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -355,6 +355,31 @@ class ApiConfig(Slice):
         return self
 
 
+class SparesConfig(Slice):
+    """Warm processes for new headless sessions; see [keep spares](../how-to/keep-spares.md)."""
+
+    high: Annotated[int, Field(ge=0)] = 0
+    """So many `claude -p` are kept ready of each kind that is kept. 0: none."""
+    low: Positive | None = None
+    """Fewer than so many, and they are filled up to `high` again. None: as soon as one is taken."""
+    max_keys: Positive = 4
+    """Kinds that are kept: that of the default options, and those that were asked for last."""
+    starts_per_s: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """No more are started in a second, at about 0.8 s of a core each; a session's own start goes first."""
+    memory_mb: Positive = 2000
+    """Resident memory of all spares together, in MiB. One that would not fit is not started."""
+    max_age_s: Seconds = 1800
+    """An older one is replaced: what it was started with is no longer news."""
+    max_rss_mb: Positive = 500
+    """One that takes more, in MiB, is replaced; a spare takes 170 to 190."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.low is not None and self.high and self.low > self.high:
+            raise ValueError("low is not above high")
+        return self
+
+
 class TmuxConfig(Slice):
     """The tmux server that holds the sessions' processes."""
 
@@ -475,6 +500,7 @@ class Config(Slice):
     sessions: SessionConfig = SessionConfig()
     claude: ClaudeConfig = ClaudeConfig()
     api: ApiConfig = ApiConfig()
+    spares: SparesConfig = SparesConfig()
     tmux: TmuxConfig = TmuxConfig()
     log: LogConfig = LogConfig()
     webhooks: list[WebhookConfig] = []

@@ -102,6 +102,8 @@ class Figures:
     spent_usd: float
     """Today, UTC."""
     spent_tokens: int
+    spares: Mapping[str, float]
+    """Empty where none are kept, as `Spares.figures` has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ class Service:
         snapshot_bytes: int,
         tree: Callable[[], dict[str, Any]],
         ready: Callable[[], bool],
+        spares: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self._registry = registry
         self._hub = hub
@@ -148,6 +151,7 @@ class Service:
         self._snapshot_bytes = snapshot_bytes
         self._tree = tree
         self._ready = ready
+        self._spares = spares
         self.node = node
 
     @property
@@ -234,6 +238,7 @@ class Service:
             self._authenticator.refused,
             sum(each.cost_usd for each in spent),
             sum(each.tokens for each in spent),
+            self._spares(),
         )
 
     async def spending(self, who: Principal, command: ReadSpending) -> tuple[Spent, tuple[BudgetState, ...]]:

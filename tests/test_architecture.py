@@ -94,6 +94,8 @@ TABLE = (
     Row(("sessions.backends.hooks",), ("errors",), TMUX | CHILDREN | CLOCK),
     Row(("sessions.backends.ask_hook",), (), TMUX | LOOP | CHILDREN),
     Row(("sessions.backends.editor",), ("errors",), SOCKETS | TMUX | CHILDREN | CLOCK),
+    Row(("sessions.backends.stock",), ("config",), PURE_NEVER),
+    Row(("sessions.backends.ground",), (), SOCKETS | TMUX | LOOP | CHILDREN),
     Row(
         ("sessions.backends.*",),
         (*VOCABULARY, "sessions.claude.*", "sessions.backends.*", "sessions.tmux"),

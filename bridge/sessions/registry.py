@@ -141,7 +141,7 @@ class Registry:
         self._clock = clock
         self._config = config
         self._node = node
-        starts = Starts(config.starts_at_once or max(LEAST_AT_ONCE, os.cpu_count() or 1))
+        self.starts = Starts(config.starts_at_once or max(LEAST_AT_ONCE, os.cpu_count() or 1))
         self.ledger = Ledger(budgets)
         self.ledger.watch(self._crossed)
         self._limit: tuple[float, str] | None = None
@@ -151,7 +151,7 @@ class Registry:
         self._file_limits = FileLimits(tuple(asked.types), *bounds)
         every = partial(Terms, ledger=self.ledger, limited=self._limited)
         self._terms = {
-            name: every(starts, partial(self._room, name), config.idle_stop_s, config.after_reboot)
+            name: every(self.starts, partial(self._room, name), config.idle_stop_s, config.after_reboot)
             if kind.without_process is None
             else every(Starts(kind.without_process), partial(self._room, name), process=False)
             for name, kind in backends.items()
@@ -591,6 +591,10 @@ class Registry:
         limit = self._config.max_sessions if own is None else own
         if running >= limit:
             raise TooManySessions(limit)
+
+    def defaults(self, backend: str) -> StartOptions:
+        """What a session on this backend is run with that asks for nothing else. Raises `BridgeError`."""
+        return self.resolved(StartOptions.model_validate({"backend": backend}))
 
     def resolved(self, options: StartOptions) -> StartOptions:
         """The options with every default filled in that a process needs, and checked against this machine."""

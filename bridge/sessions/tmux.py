@@ -195,6 +195,21 @@ class Tmux:
             raise TmuxError(f"tmux did not start the session {session}.")
         return self._found(said)[-1]
 
+    async def rename(self, session: str, name: str, options: Mapping[str, str]) -> Pane:
+        """Give a session another name, and options, in one call. Whoever is attached stays.
+
+        Raises `TmuxError`, also where there is no such session, or one of that name.
+        """
+        said = await self._ask(
+            ("rename-session", "-t", f"={session}", name),
+            *_set_options(name, options),
+            _list_panes(name),
+            twice=False,
+        )
+        if not said:
+            raise _no_session(session)
+        return self._found(said)[-1]
+
     async def respawn(self, session: str, command: Sequence[str], options: Mapping[str, str]) -> Pane:
         """Run `command` in the session's pane instead of what runs there, or ran. Whoever is attached stays.
 

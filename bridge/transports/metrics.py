@@ -51,9 +51,22 @@ def _lines(figures: Figures) -> Iterable[str]:
     yield _family("spent_today_tokens", "gauge", "And their tokens, of every kind.", tokens)
     refused = [("", figures.unauthorized)]
     yield _family("unauthorized_total", "counter", "Tokens that were not valid.", refused)
+    if spares := figures.spares:
+        yield from _spares(spares)
 
 
-def _by(label: str, counts: Mapping[str, int]) -> list[Sample]:
+def _spares(said: Mapping[str, float]) -> Iterable[str]:
+    states = _by("state", {state: said[state] for state in ("ready", "starting")})
+    yield _family("spares", "gauge", "Processes kept for new sessions.", states)
+    yield _family("spares_memory_bytes", "gauge", "What they keep resident.", [("", said["memory_bytes"])])
+    yield _family("spares_taken_total", "counter", "New sessions that got one.", [("", said["taken"])])
+    missed = [("", said["missed"])]
+    yield _family("spares_missed_total", "counter", "New sessions for which there was none.", missed)
+    claims = [("_sum", said["claims_s"]), ("_count", said["taken"])]
+    yield _family("spares_claim_seconds", "summary", "From asking for one to having it.", claims)
+
+
+def _by(label: str, counts: Mapping[str, float]) -> list[Sample]:
     """Labels are words of ours: there is nothing in them to escape."""
     return [(f'{{{label}="{value}"}}', count) for value, count in sorted(counts.items())]
 

@@ -285,3 +285,11 @@ def test_a_budget_that_does_not_fit_is_refused(
     with pytest.raises(SetupError) as refused:
         load({}, file, environ)
     assert said in str(refused.value)
+
+
+def test_spares_are_not_filled_to_less_than_where_filling_begins(environ: dict[str, str]) -> None:
+    """Where none are kept, `low` says nothing."""
+    environ = {**environ, "CLAUDE_BRIDGE_SPARES__LOW": "3"}
+    assert load({}, None, environ).spares.low == 3
+    refused = refusal({}, None, {**environ, "CLAUDE_BRIDGE_SPARES__HIGH": "2"})
+    assert refused.remedy == "Low is not above high."

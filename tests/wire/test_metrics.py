@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -9,6 +10,8 @@ import aiohttp
 from bridge.auth import ADMIN, Principal
 from bridge.commands import NameSession, StartSession
 from bridge.config import AuthConfig
+from bridge.service import Figures
+from bridge.transports.metrics import _lines
 from tests.wire.test_authorization import Holder, Phoenix, serving
 
 OWNER = Principal("owner", ADMIN)
@@ -67,3 +70,19 @@ async def test_it_needs_the_scope_watch(tmp_path: Path) -> None:
             f"{bridge.base}/metrics", headers={"Authorization": f"Bearer {token}"}
         ) as answer:
             assert (answer.status, (await answer.json())["scope"]) == (403, "watch")
+
+
+def test_spares_are_counted_where_they_are_kept() -> None:
+    """And only there: a bridge without them says nothing of them."""
+    none = Figures({}, {}, 0, 0, {}, 0, {})
+    said = {"ready": 2, "starting": 1, "memory_bytes": 3e8, "taken": 5, "missed": 4, "claims_s": 0.25}
+    assert "spares" not in "".join(_lines(none))
+    assert {
+        'claude_bridge_spares{state="ready"} 2',
+        'claude_bridge_spares{state="starting"} 1',
+        "claude_bridge_spares_memory_bytes 300000000.0",
+        "claude_bridge_spares_taken_total 5",
+        "claude_bridge_spares_missed_total 4",
+        "claude_bridge_spares_claim_seconds_sum 0.25",
+        "claude_bridge_spares_claim_seconds_count 5",
+    } <= set("".join(_lines(replace(none, spares=said))).splitlines())

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 import signal
 from collections.abc import Mapping, Sequence
@@ -36,14 +35,13 @@ from bridge.sessions.backends.link import STATUS_AGAIN_S, STATUS_TRIES, Link, ex
 from bridge.sessions.backends.memory import replace_unfit, watch_memory
 from bridge.sessions.backends.process import Process, end, end_stranger, reap, within
 from bridge.sessions.backends.slate import OPTIONS, Slate, digest_of
+from bridge.sessions.backends.spare import make_folder, read_spare, taken_spares
+from bridge.sessions.backends.spares import Spares, Taken
 from bridge.sessions.backends.tail import CHUNK, FileWatch
 from bridge.sessions.claude import stdin, transcript
 from bridge.sessions.claude.launch import (
-    ERR,
-    IN,
     LAUNCHER,
     OUT,
-    Plan,
     environment,
     find_claude,
     permission_mode,
@@ -51,7 +49,7 @@ from bridge.sessions.claude.launch import (
 )
 from bridge.sessions.claude.stream_json import ControlAsked, ControlReply, Segment, StreamParser
 from bridge.sessions.tmux import GENERATION, OWNER, Pane, Tmux, state_id
-from bridge.signals import ConversationNamed, ProcessExited, SettingsSeen
+from bridge.signals import ConversationNamed, ProcessExited, ProcessReady, SettingsSeen
 
 log = structlog.get_logger(__name__)
 
@@ -79,6 +77,7 @@ class Host:
     claude: ClaudeConfig
     environ: Mapping[str, str]
     """The bridge's own environment, of which the CLI gets what `launch` lets through."""
+    spares: Spares | None = None
 
     def backend(self, name: SessionName, sink: Sink) -> HeadlessBackend:
         return HeadlessBackend(name, sink, self)
@@ -122,6 +121,8 @@ class HeadlessBackend:
         await self._end_whatever_runs(politely=False)
         folder = self._folder / str(launch.generation)
         begun = await asyncio.to_thread(beginning, self._config_folder, launch)
+        if launch.fresh is None and not begun.start.resume and await self._take_spare(launch):
+            return
         self._conversation = begun.launch.conversation
         mark = made_mark(self._host.state_dir, self._name)
         start = replace(begun.start, fresh=launch.fresh is not None)
@@ -129,7 +130,7 @@ class HeadlessBackend:
         self._slate = self._slate_of(launch, folder)
         if self._slate is not None:
             made = replace(made, files={**made.files, OPTIONS: digest_of(launch.options)})
-        await asyncio.to_thread(_prepare, self._folder, folder, made)
+        await asyncio.to_thread(_prepare, self._folder, folder, made.files)
         pane = await self._host.tmux.new_session(
             self._session,
             ("/bin/sh", str(folder / LAUNCHER)),
@@ -141,6 +142,51 @@ class HeadlessBackend:
         if not self._hold(launch.generation, folder, pane, None):
             code = await self._exit_code()
             self._sink(Batch(launch.generation, (ProcessExited(code, exit_reason(folder, code)),)))
+
+    async def _take_spare(self, launch: Launch) -> bool:
+        """A process that waits, in place of a new one; False where there is none that fits.
+
+        Its folder is moved first: from then on the process is this session's, and what ends the session's
+        ends it, whatever it is called in tmux. A bridge that is killed after that is followed by one whose
+        `Spares.settle` does the rest.
+        """
+        spares = self._host.spares
+        taken = await spares.claim(launch.options) if spares is not None else None
+        if taken is None:
+            return False
+        folder = self._folder / str(launch.generation)
+        if not await self._moved(taken, folder):
+            return False
+        try:
+            options = {GENERATION: str(launch.generation)}
+            pane = await self._host.tmux.rename(taken.record.session, self._session, options)
+            log.info("started", session=self._name, generation=launch.generation, pid=pane.pid, spare=True)
+            self._name_conversation(launch, taken.record.conversation)
+            ready = ProcessReady(permission_mode=taken.mode)
+            if not self._hold(launch.generation, folder, pane, None, ready):
+                code = await self._exit_code()
+                self._sink(Batch(launch.generation, (ProcessExited(code, exit_reason(folder, code)),)))
+        finally:
+            taken.arrived()
+        return True
+
+    async def _moved(self, taken: Taken, folder: Path) -> bool:
+        try:
+            await asyncio.to_thread(_make_room, self._folder)
+            taken.move(folder)
+        except (BackendError, OSError) as e:
+            taken.drop(str(e))
+            return False
+        except asyncio.CancelledError:
+            taken.drop("the start was called off")
+            raise
+        return True
+
+    def _name_conversation(self, launch: Launch, conversation: str) -> None:
+        """A spare has a conversation of its own, begun before anybody asked for it."""
+        self._conversation = conversation
+        if conversation != launch.conversation:
+            self._sink(Batch(launch.generation, (ConversationNamed(conversation),)))
 
     async def adopt(self, launch: Launch, checkpoint: Checkpoint | None) -> Liveness:
         await self._host.tmux.connect()
@@ -154,6 +200,8 @@ class HeadlessBackend:
         self._slate = self._slate_of(launch, folder)
         if checkpoint is not None and checkpoint.get("generation") != launch.generation:
             checkpoint = None  # another process's place: this one is read from its beginning
+        if checkpoint is None and (spare := await asyncio.to_thread(read_spare, folder)) is not None:
+            self._name_conversation(launch, spare.conversation)  # it may not have come to the journal
         same = pane is not None and pane.generation == launch.generation
         if pane is not None and same and self._hold(launch.generation, folder, pane, checkpoint):
             if self._link is not None:
@@ -284,9 +332,16 @@ class HeadlessBackend:
             await asyncio.sleep(STATUS_AGAIN_S)
         return None
 
-    def _hold(self, generation: int, folder: Path, pane: Pane, checkpoint: Checkpoint | None) -> bool:
+    def _hold(
+        self,
+        generation: int,
+        folder: Path,
+        pane: Pane,
+        checkpoint: Checkpoint | None,
+        ready: ProcessReady | None = None,
+    ) -> bool:
         """Take up the process of a pane; False where it has ended. Raises `BackendError` where it cannot
-        be spoken to."""
+        be spoken to. `ready`: it has just said that it is."""
         process = None if pane.dead else Process.open(pane.pid, pane.server_pid)
         if process is None:
             return False
@@ -298,7 +353,7 @@ class HeadlessBackend:
             process.close()
             raise
         tmux, session = self._host.tmux, self._session
-        link.open(lambda: tmux.panes_now(session), self._host.claude.start_timeout_s)
+        link.open(lambda: tmux.panes_now(session), self._host.claude.start_timeout_s, ready)
         self._link = link
         return True
 
@@ -322,6 +377,9 @@ class HeadlessBackend:
                 await end_stranger(stranger, share)
             await self._host.tmux.kill_session(self._session)
         await self._host.leftovers.end(self._name, share)
+        for spare in await asyncio.to_thread(taken_spares, self._folder):
+            await self._host.leftovers.end(spare.marked, share)
+            await self._host.tmux.kill_session(spare.session)  # where it was only half taken
 
     async def _end(self, process: Process, gone: asyncio.Future[None], link: Link | None) -> None:
         """By its own leave where there is a `link` to ask for it, by request, by force: a third of the
@@ -359,19 +417,19 @@ class HeadlessBackend:
             self._sink(Batch(generation, said, mark))
 
 
-def _prepare(session: Path, folder: Path, made: Plan) -> None:
+def _prepare(session: Path, folder: Path, files: Mapping[str, str]) -> None:
     """A fresh folder for one process. What earlier ones left is gone: it has been read to its end."""
     try:
-        session.mkdir(mode=0o700, parents=True, exist_ok=True)
-        session.chmod(0o700)
-        for old in session.iterdir():
-            if old.is_dir():
-                shutil.rmtree(old, ignore_errors=True)
-        folder.mkdir(mode=0o700)
-        for name, text in {**made.files, OUT: "", ERR: ""}.items():
-            fd = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with open(fd, "w", encoding="utf-8") as file:
-                file.write(text)
-        os.mkfifo(folder / IN, 0o600)
+        _make_room(session)
+        make_folder(folder, files)
     except OSError as e:
         raise BackendError(f"the session's folder could not be made: {e}") from e
+
+
+def _make_room(session: Path) -> None:
+    """The session's folder, with none of a process in it. Raises `OSError`."""
+    session.mkdir(mode=0o700, parents=True, exist_ok=True)
+    session.chmod(0o700)
+    for old in session.iterdir():
+        if old.is_dir():
+            shutil.rmtree(old, ignore_errors=True)

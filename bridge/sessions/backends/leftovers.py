@@ -19,7 +19,6 @@ from pathlib import Path
 import structlog
 
 from bridge.errors import BackendError
-from bridge.events import SessionName
 from bridge.sessions.backends.process import Process, within
 from bridge.sessions.claude.launch import MARK
 
@@ -31,7 +30,7 @@ PASSES = (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL)
 ID_FILE = "mark"
 
 
-def made_mark(state_dir: Path, name: SessionName) -> str:
+def made_mark(state_dir: Path, name: str) -> str:
     """The mark of one session's processes. A path would not do: another machine's folder may be called the
     same, in a container whose processes can be seen from here."""
     known = _known(state_dir)
@@ -63,9 +62,10 @@ class Leftovers:
         self._next: Future[dict[bytes, list[int]]] | None = None
         self._lock = threading.Lock()
 
-    async def end(self, name: SessionName, share_s: float) -> None:
-        """End every process of this session, by request, then by force, waiting `share_s` for each. Only to
-        be called while no CLI of it is to live. What does not end is logged: it holds nothing up."""
+    async def end(self, name: str, share_s: float) -> None:
+        """End every process of this session, or of what else has a mark of its own, by request, then by
+        force, waiting `share_s` for each. Only to be called while no CLI of it is to live. What does not end
+        is logged: it holds nothing up."""
         known = _known(self._state_dir)
         if known is None:
             return  # nothing was ever started from here

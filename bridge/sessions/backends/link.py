@@ -91,11 +91,17 @@ class Link:
             self._pipe.close()
             raise BackendError(f"the process's output could not be opened: {e.strerror}") from e
 
-    def open(self, ask_status: Callable[[], list[Pane]], ready_s: float) -> None:
+    def open(
+        self, ask_status: Callable[[], list[Pane]], ready_s: float, ready: ProcessReady | None = None
+    ) -> None:
         """Read what there is, then ask whether the CLI is ready; one that says nothing for `ready_s` is
-        ended. `ask_status` asks tmux for the pane, in a thread, when the process has ended."""
+        ended. Where that is known, `ready` is said in its place. `ask_status` asks tmux for the pane, in a
+        thread, when the process has ended."""
         self._ask_status = ask_status
         self.process.when_gone(self._ended)
+        if ready is not None:
+            self._tail.when_caught_up(lambda: self.emit(ready))
+            return
         self._deadline = asyncio.get_running_loop().call_later(ready_s, self._give_up, ready_s)
         self._tail.when_caught_up(self._greet)
 

@@ -111,3 +111,14 @@ def parent_of(pid: int) -> int | None:
         return None
     # The name stands in brackets and may hold anything, brackets included.
     return int(stat.rpartition(")")[2].split()[1])
+
+
+def age_of(pid: int) -> float | None:
+    """For how many seconds a process has been running, whatever was done to the clock. None: it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        up_s = float(Path("/proc/uptime").read_text().split()[0])
+    except OSError:
+        return None
+    begun = int(stat.rpartition(")")[2].split()[19])
+    return max(0.0, up_s - begun / os.sysconf("SC_CLK_TCK"))

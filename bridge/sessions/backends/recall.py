@@ -17,6 +17,7 @@ from bridge.events import TurnId
 from bridge.sessions.backends.attached import files_of
 from bridge.sessions.backends.base import Launch, Recalled
 from bridge.sessions.backends.kept import transcript_path
+from bridge.sessions.backends.spare import read_spare
 from bridge.sessions.backends.status import read_status
 from bridge.sessions.backends.typist import Entered
 from bridge.sessions.claude.keyboard import as_acknowledged
@@ -37,15 +38,19 @@ class StreamRecall:
 
     def __call__(self, launch: Launch, pid: int | None) -> Recalled:
         """Raises `OSError`."""
-        path = self._folder / launch.name / str(launch.generation) / OUT
+        folder = self._folder / launch.name / str(launch.generation)
+        spare = read_spare(folder)
+        conversation = spare.conversation if spare is not None else None
+        path = folder / OUT
         begin = _first_line(path)
         with path.open("rb") as file:
             file.seek(begin)
             last = last_turn(file, begin)
         checkpoint = {**last.place, "generation": launch.generation}
         if last.turn is None:
-            return Recalled(checkpoint)
-        return Recalled(checkpoint, TurnId(last.turn), _replayed(path, last), seen=True)
+            return Recalled(checkpoint, conversation=conversation)
+        prompt = _replayed(path, last)
+        return Recalled(checkpoint, TurnId(last.turn), prompt, seen=True, conversation=conversation)
 
 
 @dataclass(frozen=True, slots=True)
