@@ -278,7 +278,7 @@ class Bridge:
                 raise SetupError(f"The journal cannot be opened: {e}") from e
             try:
                 past = Past(journal.turns, partial(_opened, journal), journal.files)
-                host = ApiHost(state, api, os.environ, past)
+                host = ApiHost(state, api, os.environ, past, self._clock)
                 service = await self._build(journal, tmux, claude, host, token)
                 app = make_app(service, config.server, config.hub, self._clock)
                 self._root.start_child(

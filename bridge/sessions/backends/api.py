@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from bridge.clock import Clock, SystemClock
 from bridge.commands import StartOptions
 from bridge.config import ApiConfig
 from bridge.errors import BackendError, JournalError
@@ -37,8 +38,16 @@ NO_MODES = "backend 'api' has no tools, and so no permission modes"
 class ApiHost:
     """What the api sessions of one bridge share."""
 
-    def __init__(self, state_dir: Path, config: ApiConfig, environ: Mapping[str, str], past: Past) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        config: ApiConfig,
+        environ: Mapping[str, str],
+        past: Past,
+        clock: Clock | None = None,
+    ) -> None:
         """`environ` is the bridge's own environment."""
+        self.clock = clock or SystemClock()
         self.folder = state_dir / "sessions"
         self.config = config
         self.past = past
@@ -226,6 +235,7 @@ class ApiBackend:
             host.config,
             self._file,
             lambda signals: self._hear(asked.turn, signals),
+            host.clock.now,
             reader,
         )
         self._task = self._group.create_task(answering.run(), name=f"answer:{self._name}")

@@ -21,7 +21,12 @@ from bridge.sessions.backends.api_partial import PartialFile
 from bridge.sessions.backends.api_prices import cost_usd
 from bridge.sessions.backends.api_retry import delay_s
 from bridge.sessions.backends.api_stream import StreamReader
-from bridge.signals import Signal, TurnEnded, UpstreamRetrying
+from bridge.signals import LimitReached, Signal, TurnEnded, UpstreamRetrying
+
+LIMITED = 429
+LIMIT_S = 60.0
+"""Who is to wait longer than this has met no burst of requests but a limit: the queue waits, and says until
+when, rather than a turn that seems to hang."""
 
 
 class Answering:
@@ -37,9 +42,10 @@ class Answering:
         config: ApiConfig,
         file: PartialFile,
         say: Callable[[Sequence[Signal]], None],
+        now: Callable[[], float],
         reader: StreamReader | None = None,
     ) -> None:
-        """`file` has been begun for this turn. `reader` goes on behind what is in it."""
+        """`file` has been begun for this turn. `reader` goes on behind what is in it; `now` is wall time."""
         self.asked = asked
         self._model = model
         self._options = options
@@ -48,7 +54,9 @@ class Answering:
         self._config = config
         self._file = file
         self._say = say
+        self._now = now
         self._reader = reader or StreamReader()
+        self._untouched = reader is None
         self._spent = Usage()
         self._cost: float | None = None
         self.over = False
@@ -76,6 +84,9 @@ class Answering:
             if failure.too_long and (shorter := await self._shortened(body)) is not None:
                 body = shorter
                 continue
+            if (limit := self._limit(failure)) is not None:
+                self._end([limit, TurnEnded("failed", None, failure.error, usage, cost)])
+                return
             if not failure.passing or retries >= self._config.max_retries:
                 self._end([TurnEnded("failed", None, failure.error, usage, cost)])
                 return
@@ -103,7 +114,15 @@ class Answering:
             return None
         return UpstreamFailed(TurnError("api_error", "The answer broke off."), passing=True)
 
+    def _limit(self, failure: UpstreamFailed) -> LimitReached | None:
+        wish_s = failure.wish_s
+        if failure.error.status != LIMITED or (failure.passing and (wish_s or 0.0) <= LIMIT_S):
+            return None
+        until = None if wish_s is None else self._now() + wish_s
+        return LimitReached(until, failure.error.message, self._untouched, shared=False)
+
     def _heard(self, event: Any) -> None:
+        self._untouched = False
         signals = self._reader.take(event)
         if event.type == "message_start":
             self._conversation.counted(self._reader.usage)
