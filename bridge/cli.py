@@ -130,7 +130,7 @@ def examine(
     insecure: Annotated[bool, typer.Option("--insecure", help="As for `serve --insecure`.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Look at this machine as the bridge needs it: claude, login, tmux, state, port (or those named)."""
+    """Look at this machine as the bridge needs it: claude, login, tmux, api, state, port (or those named)."""
     unknown = sorted(set(checks or ()) - set(doctor.CHECKS))
     if unknown:
         raise SetupError(f"There is no check {unknown[0]!r}.", f"There are {', '.join(doctor.CHECKS)}.")

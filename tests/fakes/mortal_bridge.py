@@ -12,6 +12,7 @@ import selectors
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextvars import Context
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -93,6 +94,11 @@ class _Written(asyncio.Future[None]):
     def __await__(self) -> Generator[Any, None, None]:
         self.awaited = True
         return super().__await__()
+
+    def add_done_callback(self, fn: Callable[[Any], object], *, context: Context | None = None) -> None:
+        """How `asyncio.wait` waits. A mark, which nobody waits for, has one as well."""
+        self.awaited |= getattr(fn, "__name__", "") != Actor._marked.__name__
+        super().add_done_callback(fn, context=context)
 
 
 class Disk:
@@ -288,6 +294,8 @@ class House:
         while self.disk.waiting and kept:
             self.disk.put(self.disk.waiting.popleft()[0])
             kept -= 1
+        for _, written in self.disk.waiting:
+            written.cancel()  # whoever waits for it to the end does so no longer
         self.disk.waiting.clear()
         for task in self._running:
             task.cancel()

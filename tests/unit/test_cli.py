@@ -482,7 +482,7 @@ def test_the_doctor_ends_with_1_where_it_found_a_problem(run: Callable[..., Ran]
 
 def test_the_doctor_knows_its_checks(run: Callable[..., Ran]) -> None:
     """A misspelt one is not passed over."""
-    assert "claude, login, tmux, state, port" in run("doctor", "tmuxx").err
+    assert "claude, login, tmux, api, state, port" in run("doctor", "tmuxx").err
 
 
 # --- what can go wrong ---------------------------------------------------------------------------

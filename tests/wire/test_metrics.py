@@ -74,7 +74,7 @@ async def test_it_needs_the_scope_watch(tmp_path: Path) -> None:
 
 def test_spares_are_counted_where_they_are_kept() -> None:
     """And only there: a bridge without them says nothing of them."""
-    none = Figures({}, {}, 0, 0, {}, 0, {})
+    none = Figures({}, {}, 0, 0, {}, 0, 0.0, 0, {})
     said = {"ready": 2, "starting": 1, "memory_bytes": 3e8, "taken": 5, "missed": 4, "claims_s": 0.25}
     assert "spares" not in "".join(_lines(none))
     assert {

@@ -104,7 +104,7 @@ async def test_a_preflight_is_answered_without_a_token(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/api/nothing", "/api/sessions/", "/api/sessions/a/b", "/api/pools/default/ask"]
+    "path", ["/api/nothing", "/api/sessions/", "/api/sessions/a/b", "/api/pools/default"]
 )
 async def test_a_path_that_is_not_there_is_an_error_like_any_other(rest: RestClient, path: str) -> None:
     """With a code, and not a page of the server's."""
