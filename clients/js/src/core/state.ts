@@ -7,7 +7,7 @@ import type {Block, SessionEvent, SessionInfo, Request, Snapshot, TextBlock, Too
 
 export interface Conversation {
   readonly session: SessionInfo
-  /** Finished turns, oldest first: the latest of them, `history` has the others. */
+  /** Finished turns in the order in which they were accepted: the latest of them, `history` has the others. */
   readonly turns: readonly Turn[]
   /** The running turn, with its text so far. */
   readonly open: Turn | null
@@ -47,7 +47,7 @@ export function advance(state: Conversation, event: SessionEvent, keep: number):
         ...state,
         open: state.open?.id === event.turn ? null : state.open,
         queue: state.queue.filter((t) => t.id !== event.turn),
-        turns: [...state.turns.filter((t) => t.id !== event.turn), finished].slice(-keep),
+        turns: withTurn(state.turns, finished).slice(-keep),
       }
     }
     case "delta":
@@ -105,6 +105,14 @@ export function textOf(blocks: readonly Block[]): string {
     if (b.kind === "text" && b.parent === undefined) text += b.text
   }
   return text.trimEnd()
+}
+
+/** In the order in which they were accepted, which is that of the history: one that is cancelled ends early. */
+function withTurn(turns: readonly Turn[], made: Turn): readonly Turn[] {
+  const others = turns.filter((t) => t.id !== made.id)
+  let at = others.length
+  while (at > 0 && made.queued_at !== null && (others[at - 1]?.queued_at ?? "") > made.queued_at) at -= 1
+  return [...others.slice(0, at), made, ...others.slice(at)]
 }
 
 function queued(state: Conversation, event: Extract<SessionEvent, {event: "turn_queued"}>): Conversation {

@@ -119,6 +119,7 @@ export class FakeBridge {
   readonly #refusals = new Map<string, BridgeError>()
   #isUp = true
   #refs = 0
+  #losing = 0
 
   /** A client that is connected to this bridge and to no other; close it as any. */
   connect(options: BridgeOptions = {}): Bridge {
@@ -215,6 +216,11 @@ export class FakeBridge {
   /** The next event of this name is carried out, and the connection breaks before its reply. */
   loseReply(event: string): void {
     this.#lost.add(event)
+  }
+
+  /** So many of the next events of sessions get lost on the way, as no real connection loses them. */
+  loseMessages(count: number): void {
+    this.#losing = count
   }
 
   /** The next event of this name, or join of this topic, is refused. */
@@ -320,7 +326,10 @@ export class FakeBridge {
       }
       case "answer": {
         const {request, ...answer} = payload as unknown as Answer & {request: string}
-        if (!session.isOpen(request)) return reply(refused(new BridgeError("request_closed", "It is not open.", {request})))
+        const closed = session.closed(request)
+        if (closed !== undefined) {
+          return reply(refused(new BridgeError("request_closed", "It is not open.", {request, ...closed})))
+        }
         reply(ok({}))
         session.close(request, answer.decision === "allow" ? "allowed" : "denied", "owner")
         return this.#answered.get(`${session.name}/${request}`)?.(answer)
@@ -393,6 +402,7 @@ export class FakeBridge {
   }
 
   #tell(name: string, event: SessionEvent): void {
+    if (this.#losing > 0) return void this.#losing--
     this.#broadcast(`session:${name}`, event.event, payloadOf(event))
     if (event.event === "session_changed") this.#broadcast("sessions", "session_changed", {session: event.session})
   }

@@ -16,6 +16,7 @@ export class FakeSession {
   #state: Conversation
   readonly #events: SessionEvent[] = []
   readonly #keys = new Map<string, {readonly turn: string, readonly prompt: string}>()
+  readonly #closed = new Map<string, {readonly outcome: string, readonly by: string | null}>()
   #turns = 0
   #requests = 0
   #epoch = "epoch-1"
@@ -115,11 +116,13 @@ export class FakeSession {
     return request
   }
 
-  isOpen(request: string): boolean {
-    return this.#state.requests.some((r) => r.id === request)
+  /** How a request was closed; undefined of one that is open, null of one that never was. */
+  closed(request: string): {readonly outcome: string, readonly by: string | null} | null | undefined {
+    return this.#state.requests.some((r) => r.id === request) ? undefined : (this.#closed.get(request) ?? null)
   }
 
   close(request: string, outcome: SessionEvents["request_closed"]["outcome"], by: string | null): void {
+    this.#closed.set(request, {outcome, by})
     this.emit("request_closed", {request, outcome, by})
   }
 
