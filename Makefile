@@ -18,7 +18,7 @@ APART := --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-re
 help:  ## list what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /'
 
-setup: .venv/installed tests/js/node_modules/.installed  ## install everything, from nothing but Debian and root
+setup: .venv/installed tests/js/node_modules/.installed clients/js/node_modules/.installed  ## install everything, from nothing but Debian and root
 
 .venv/python: scripts/setup-system
 	@mkdir -p .venv
@@ -37,6 +37,12 @@ tests/js/node_modules/.installed: .venv/python $(wildcard tests/js/package-lock.
 		npm ci --prefix tests/js --no-audit --no-fund --silent; \
 		touch $@; \
 	fi
+
+# What builds and tests the JavaScript client.
+clients/js/node_modules/.installed: .venv/python clients/js/package-lock.json
+	@echo "Installing the npm packages of the JavaScript client"
+	@npm ci --prefix clients/js --no-audit --no-fund --silent
+	@touch $@
 
 .venv/browser: .venv/python scripts/setup-browser
 	@scripts/setup-browser && touch $@
@@ -76,5 +82,5 @@ lock: .venv/python  ## resolve requirements.lock anew; names no registry
 	@if grep -nE '://|^-|file:' requirements.lock; then echo "the lock names a place"; exit 1; fi
 
 clean:  ## remove what was built or installed here
-	rm -rf .venv tests/js/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf .venv tests/js/node_modules clients/js/node_modules clients/js/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

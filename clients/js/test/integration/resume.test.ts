@@ -34,7 +34,7 @@ describe.each(Object.keys(TRANSPORTS))("over %s", (transport) => {
   afterAll(() => bridge.close())
 
   test("a connection that breaks at any event costs none and doubles none", async () => {
-    const directive = {thinking: "Well.", words: 4, gap_ms: 15}
+    const directive = {words: 4, gap_ms: 15}
     let boundaries = 1
     // Over long poll every step takes its time: every third has to do there.
     const step = transport.includes("poll") ? 3 : 1
@@ -71,7 +71,7 @@ describe.each(Object.keys(TRANSPORTS))("over %s", (transport) => {
       turns += 1
       expect(session.state.turns.filter((t) => t.prompt.startsWith(`${transport} `))).toHaveLength(turns)
     }
-    expect(boundaries).toBeGreaterThan(8)
+    expect(boundaries).toBeGreaterThan(5)
   })
 
   test("a prompt whose answer is lost with the connection is submitted once", async () => {
@@ -83,31 +83,28 @@ describe.each(Object.keys(TRANSPORTS))("over %s", (transport) => {
   })
 })
 
-describe.each(["phoenix", "socket.io"])("over %s, with the bridge gone", (transport) => {
-  let bridge: Bridge
-  let session: Session
-
-  beforeAll(() => {
-    bridge = TRANSPORTS[transport]!(real.url, real.token)
-    session = bridge.session("resumed")
+test("a bridge that is killed and started again in the middle of a reply loses nothing of it", async () => {
+  const clients = ["phoenix", "socket.io"].map((transport) => TRANSPORTS[transport]!(real.url, real.token))
+  const sessions = clients.map((bridge) => bridge.session("resumed", {start: {}}))
+  const recoveries: boolean[][] = sessions.map(() => [])
+  const statuses = sessions.map(() => new Set<SessionState["status"]>())
+  await Promise.all(sessions.map((session) => session.ready()))
+  sessions.forEach((session, i) => {
+    session.on("joined", ({recovered}) => recoveries[i]!.push(recovered))
+    session.on("state", ({status}) => statuses[i]!.add(status))
   })
-  afterAll(() => bridge.close())
-
-  test("a bridge that is killed and started again in the middle of a reply loses nothing of it", async () => {
-    const turn = await session.submit(sim({words: 60, gap_ms: 30}, `${transport} killed `))
-    await until(session.subscribe, () => (session.state.open?.text ?? "").includes("w3"), "the reply's beginning")
-    const recoveries: boolean[] = []
-    const off = session.on("joined", ({recovered}) => recoveries.push(recovered))
-    const statuses = new Set<SessionState["status"]>()
-    const offStatus = session.on("state", ({status}) => statuses.add(status))
-    await real.say("kill")
-    await real.say("start")
-    const text = await turn.text()
-    off()
-    offStatus()
-    expect(text.split(/\s+/)).toEqual(Array.from({length: 60}, (_, i) => `w${i}`))
-    expect(recoveries).toEqual([false])
-    expect([...statuses]).toContain("reconnecting")
-    expect(session.turn(turn.id)?.status).toBe("completed")
-  })
+  const [mine, other] = sessions as [Session, Session]
+  const turn = await mine.submit(sim({words: 60, gap_ms: 30}, "killed "))
+  await until(other.subscribe, () => (other.state.open?.text ?? "").includes("w3"), "the reply's beginning")
+  const theirs = other.follow(turn.id)
+  await real.say("kill")
+  await real.say("start")
+  const texts = await Promise.all([turn.text(), theirs.text()])
+  for (const [i, text] of texts.entries()) {
+    expect(text.split(/\s+/)).toEqual(Array.from({length: 60}, (_, n) => `w${n}`))
+    expect(recoveries[i]).toEqual([false])
+    expect([...statuses[i]!]).toContain("reconnecting")
+    expect(sessions[i]!.turn(turn.id)?.status).toBe("completed")
+  }
+  for (const bridge of clients) bridge.close()
 })
