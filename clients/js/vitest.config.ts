@@ -17,7 +17,7 @@ export default defineConfig({
     // Most of a test with a real bridge is waiting.
     maxWorkers: 3,
     // What must come from a real bridge has this long, on a machine that is busy with other things.
-    testTimeout: 30_000,
+    testTimeout: 60_000,
     hookTimeout: 90_000,
   },
 })

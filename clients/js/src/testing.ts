@@ -9,5 +9,6 @@
  *     expect(await turn.text()).toBe("Nothing.")
  */
 
-export {FakeBridge, Submitted, type Opened, type Patience, type ReplyOptions} from "./testing/bridge.js"
+export {FakeBridge, type Opened, type Patience} from "./testing/bridge.js"
+export {Submitted, type ReplyOptions} from "./testing/submitted.js"
 export type {FakeSession} from "./testing/conversation.js"

@@ -13,7 +13,7 @@ export interface Connection {
   readonly status: "connecting" | "open" | "reconnecting" | "refused" | "closed"
   /** When it became so, as `Date.now()`. */
   readonly since: number
-  /** Why, of `reconnecting` and `refused`. */
+  /** Why it is not open, as far as that is known. */
   readonly reason?: string
 }
 
@@ -52,7 +52,9 @@ export class Hub {
     this.#topics.set(name, topic)
     // Later, so that whoever asks for it has it in hand before anything is told.
     queueMicrotask(() => {
-      if (topic.phase === "waiting" && this.isUp) topic.up()
+      if (topic.phase !== "waiting") return
+      if (this.#refusal) topic.refuse(this.#refusal)
+      else if (this.isUp) topic.up()
     })
     return topic
   }
@@ -101,6 +103,9 @@ export class Hub {
     const {status} = this.connection.getSnapshot()
     if (status === "closed" || status === "refused") return
     if (status === "open") this.#become("reconnecting", why)
+    else if (this.connection.getSnapshot().reason !== why) {
+      this.connection.set({...this.connection.getSnapshot(), reason: why})
+    }
     for (const topic of [...this.#topics.values()]) topic.down()
   }
 

@@ -43,6 +43,7 @@ export class Lobby {
       },
       heard: (event, payload) => this.#heard(event, payload as Json),
       lost: () => this.#change({...this.state, status: "reconnecting"}),
+      refused: (error) => this.#change({...this.state, error}),
       ended: (error) => {
         this.#change({...this.state, status: "ended", error})
         forget()

@@ -22,6 +22,7 @@ export interface AskOptions extends Asking {
 
 interface Question {
   readonly prompt: string
+  readonly key: string
   turn: Turn
   readonly handles: Set<TurnHandle>
 }
@@ -51,6 +52,7 @@ export class Pool {
       },
       heard: (event, payload) => this.#heard(event, payload as Json),
       lost: () => this.#change({...this.state, status: "reconnecting"}),
+      refused: (error) => this.#change({...this.state, error}),
       ended: (error) => {
         this.#change({...this.state, status: "ended", error})
         for (const {handles} of this.#questions.values()) for (const handle of handles) handle.fail(error)
@@ -96,7 +98,7 @@ export class Pool {
 
   #accepted({turn}: Asked, prompt: string, key: string): TurnHandle {
     const made = typeof turn === "string" ? asked(turn, prompt, key) : turn
-    const question = this.#questions.get(made.id) ?? {prompt, turn: made, handles: new Set()}
+    const question = this.#questions.get(made.id) ?? {prompt, key, turn: made, handles: new Set()}
     this.#questions.set(made.id, question)
     const handle = new TurnHandle(this.#home, made.id, key)
     question.handles.add(handle)
@@ -106,7 +108,7 @@ export class Pool {
 
   /** Joined again: what goes on is told from its beginning, what has ended is told whole. */
   async #attach(question: Question): Promise<void> {
-    const {turn: {id, key}, prompt} = question
+    const {turn: {id}, prompt, key} = question
     try {
       await this.#topic.push("ask", {prompt, id: key}, {
         again: true,
@@ -165,9 +167,6 @@ interface Asked {
   readonly turn: string | Turn
 }
 
-function asked(id: string, prompt: string, key: string | undefined): Turn {
-  return {
-    id, prompt, author: null, source: "client", status: "queued", text: "", blocks: [], queued_at: null,
-    ...(key !== undefined && {key}),
-  }
+function asked(id: string, prompt: string, key: string): Turn {
+  return {id, key, prompt, author: null, source: "client", status: "queued", text: "", blocks: [], queued_at: null}
 }

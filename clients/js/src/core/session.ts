@@ -2,12 +2,13 @@
 
 import {Emitter, Store, type Unsubscribe} from "./emitter.js"
 import {BridgeError} from "./errors.js"
+import {Handles} from "./handles.js"
 import {PresenceTracker, type Presence} from "./presence.js"
 import type {Hub} from "./hub.js"
-import {advance, conversationOf, turnIn, type Conversation} from "./state.js"
+import {advance, conversationOf, finishedIn, turnIn, type Conversation} from "./state.js"
 import {newId} from "./ids.js"
 import {Topic, type Occupant, type PushOptions} from "./topic.js"
-import {hasFinished, TurnHandle, type TurnEvent, type TurnHome, type Waiting} from "./turn.js"
+import type {TurnEvent, TurnHandle, Waiting} from "./turn.js"
 import type {
   Answer, Cursor, Json, Request, SessionEvent, SessionEventName, SessionEvents, SessionInfo, Snapshot, StartOptions, Turn,
 } from "./wire.js"
@@ -25,7 +26,7 @@ export interface SessionOptions {
 export interface SessionState {
   /**
    * - `joining`: nothing is known yet. - `live`: this is how it is. - `reconnecting`: this is how it was.
-   * - `ended`: deleted, refused or closed; `error` says why.
+   * - `ended`: deleted, refused or closed; `error` says why, as it does of any other where the token does not count.
    */
   readonly status: "joining" | "live" | "reconnecting" | "ended"
   /** Null until the first join is answered. */
@@ -51,6 +52,8 @@ export interface SessionSignals extends SessionEvents {
   presence: Presence
   /** The state is a new one. `subscribe` is the same without the state. */
   state: SessionState
+  /** The token does not count; see `Bridge.reconnect`. */
+  refused: BridgeError
   ended: BridgeError
 }
 
@@ -74,9 +77,6 @@ export interface SubmitOptions extends Asking {
 }
 
 const KEEP = 200
-/** How far back a turn is looked for that ended while this client was away. */
-const PAGES = 25
-const PAGE = 200
 
 export class Session {
   readonly name: string
@@ -84,19 +84,20 @@ export class Session {
   readonly #signals = new Emitter<SessionSignals>()
   readonly #topic: Topic
   readonly #presence = new PresenceTracker()
-  readonly #handles = new Map<string, Set<TurnHandle>>()
+  readonly #handles: Handles
   readonly #options: SessionOptions
-  readonly #home: TurnHome = {turn: (id) => this.turn(id), stop: (turn, id) => this.#stopTurn(turn, id)}
   #cursor: Cursor | undefined
   #retained = 0
 
   /** @internal */
-  constructor(hub: Hub, name: string, options: SessionOptions, private readonly forget: () => void) {
+  constructor(private readonly hub: Hub, name: string, options: SessionOptions, private readonly forget: () => void) {
     this.name = name
     this.#options = options
     this.#store = new Store<SessionState>({
       status: "joining", session: null, turns: [], open: null, queue: [], requests: [], presence: {}, error: null,
     })
+    const home = {turn: (id: string) => this.turn(id), stop: (turn: Turn | undefined, id: string) => this.#stopTurn(turn, id)}
+    this.#handles = new Handles(home, (before, limit) => this.history({before, limit}))
     this.#topic = hub.topic(`session:${name}`, this.#occupant())
   }
 
@@ -134,16 +135,18 @@ export class Session {
     return this.#signals.on(event, listener)
   }
 
-  /** The state once the session is joined. Rejects with what the join was refused with. */
+  /** The state once the session is joined. Rejects with what the join was refused with, or the token. */
   ready({signal}: Waiting = {}): Promise<SessionState> {
     return new Promise((resolve, reject) => {
       const {status, error} = this.state
       if (signal?.aborted) return reject(signal.reason as Error)
       if (status === "live") return resolve(this.state)
       if (status === "ended") return reject(error as Error)
+      if (this.hub.refusal) return reject(this.hub.refusal)
       const abort = (): void => done(() => reject(signal?.reason as Error))
       const offs = [
         this.on("joined", ({state}) => done(() => resolve(state))),
+        this.on("refused", (why) => done(() => reject(why))),
         this.on("ended", (why) => done(() => reject(why))),
       ]
       const done = (then: () => void): void => {
@@ -161,11 +164,7 @@ export class Session {
 
   /** A handle on a turn that somebody else submitted, such as the one that runs. */
   follow(id: string): TurnHandle {
-    const handle = this.#handle(id)
-    const known = this.turn(id)
-    if (hasFinished(known)) this.#finish(known)
-    else if (!known) void this.#find(id)
-    return handle
+    return this.#handles.make(id, undefined, true)
   }
 
   // --- what can be asked for --------------------------------------------------------------------------
@@ -183,9 +182,12 @@ export class Session {
     return this.#submit({command}, options)
   }
 
-  /** Break off the running turn; what it said is kept. The turn's id, or null where none ran. Never sent twice. */
+  /**
+   * Break off the running turn; what it said is kept. The turn's id, or null where none ran. Neither sent twice nor kept
+   * for a later connection, when another turn may run: rejects with `disconnected` instead.
+   */
   async interrupt(options: Asking = {}): Promise<string | null> {
-    const {turn} = await this.#push<{turn: string | null}>("interrupt", {}, false, options)
+    const {turn} = await this.#push<{turn: string | null}>("interrupt", {}, "now", options)
     return turn
   }
 
@@ -225,7 +227,7 @@ export class Session {
 
   /** A new process under the same conversation. Never sent twice. */
   async restart(options: Asking = {}): Promise<void> {
-    await this.#push("restart", {}, false, options)
+    await this.#push("restart", {}, "now", options)
   }
 
   /** End the process; the conversation stays and can be started again. */
@@ -274,6 +276,10 @@ export class Session {
       joined: (reply) => this.#joined(reply as Snapshot),
       heard: (event, payload) => this.#heard(event, payload as Json),
       lost: () => this.#change({...this.state, status: "reconnecting"}),
+      refused: (error) => {
+        this.#change({...this.state, error})
+        this.#signals.emit("refused", error)
+      },
       ended: (error) => this.#ended(error),
     }
   }
@@ -294,15 +300,7 @@ export class Session {
       this.#change({...known, ...conversationOf(reply), status: "live", error: null})
     }
     this.#signals.emit("joined", {recovered, state: this.state})
-    if (!recovered) for (const id of [...this.#handles.keys()]) this.#restore(id)
-  }
-
-  /** After a snapshot: a turn goes on from what is known now, or has ended in the meantime. */
-  #restore(id: string): void {
-    const known = this.turn(id)
-    for (const handle of this.#handles.get(id) ?? []) if (known) handle.replace()
-    if (hasFinished(known)) this.#finish(known)
-    else if (!known) void this.#find(id)
+    if (!recovered) this.#handles.restore()
   }
 
   #heard(event: string, payload: Json): void {
@@ -330,10 +328,9 @@ export class Session {
     this.#signals.emit(name as SessionEventName, payload as never)
     if (turn === undefined) return
     if (event.event === "turn_finished") {
-      const finished = this.turn(turn)
-      if (finished) this.#finish(finished)
+      this.#handles.finish(finishedIn(before, event))
     } else {
-      for (const handle of this.#handles.get(turn) ?? []) handle.take(event as TurnEvent)
+      this.#handles.take(turn, event as TurnEvent)
     }
   }
 
@@ -345,8 +342,7 @@ export class Session {
 
   #ended(error: BridgeError): void {
     this.#change({...this.state, status: "ended", error})
-    for (const handles of this.#handles.values()) for (const handle of handles) handle.fail(error)
-    this.#handles.clear()
+    this.#handles.fail(error)
     this.forget()
     this.#signals.emit("ended", error)
   }
@@ -359,11 +355,11 @@ export class Session {
   #push<T>(
     event: string,
     payload: Json,
-    again: boolean,
+    again: boolean | "now",
     {signal, timeoutMs}: Asking,
     forgive?: (error: BridgeError) => true | undefined,
   ): Promise<T> {
-    const options = {again, signal, timeoutMs, forgive} as PushOptions<T>
+    const options = {again: again === true, now: again === "now", signal, timeoutMs, forgive} as PushOptions<T>
     return this.#topic.push<T>(event, withoutUndefined(payload), options)
   }
 
@@ -389,48 +385,7 @@ export class Session {
   }
 
   #accepted({turn, status}: Accepted, key: string): TurnHandle {
-    const handle = this.#handle(turn, key)
-    const known = this.turn(turn)
-    if (hasFinished(known)) this.#finish(known)
-    else if (!known && status !== "queued" && status !== "running") void this.#find(turn)
-    return handle
-  }
-
-  #handle(id: string, key?: string): TurnHandle {
-    const handle = new TurnHandle(this.#home, id, key)
-    const handles = this.#handles.get(id) ?? new Set()
-    this.#handles.set(id, handles.add(handle))
-    return handle
-  }
-
-  #finish(turn: Turn): void {
-    const handles = this.#handles.get(turn.id) ?? []
-    this.#handles.delete(turn.id)
-    for (const handle of handles) handle.finish(turn)
-  }
-
-  /** Look for a turn that ended unseen, and is not among the latest. */
-  async #find(id: string): Promise<void> {
-    try {
-      let before: string | undefined
-      for (let page = 0; page < PAGES; page++) {
-        const turns = await this.history({before, limit: PAGE})
-        const found = turns.find((t) => t.id === id) ?? this.turn(id)
-        if (hasFinished(found)) return this.#finish(found)
-        if (found) return
-        before = turns[0]?.id
-        if (before === undefined) break
-      }
-      this.#lose(id, new BridgeError("turn_not_found", `The history does not have the turn ${id} any more.`, {turn: id}))
-    } catch (error) {
-      this.#lose(id, error)
-    }
-  }
-
-  #lose(id: string, error: unknown): void {
-    const handles = this.#handles.get(id) ?? []
-    this.#handles.delete(id)
-    for (const handle of handles) handle.fail(error)
+    return this.#handles.make(turn, key, status !== "queued" && status !== "running")
   }
 }
 

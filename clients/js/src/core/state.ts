@@ -41,13 +41,12 @@ export function advance(state: Conversation, event: SessionEvent, keep: number):
       return {...state, queue, open: begin(known, event)}
     }
     case "turn_finished": {
-      const known = turnIn(state, event.turn)
-      const finished = finish(known ?? begin(undefined, {...event, prompt: "", author: null, source: "client"}), event)
+      const finished = finishedIn(state, event)
       return {
         ...state,
         open: state.open?.id === event.turn ? null : state.open,
         queue: state.queue.filter((t) => t.id !== event.turn),
-        turns: withTurn(state.turns, finished).slice(-keep),
+        turns: keep > 0 ? withTurn(state.turns, finished).slice(-keep) : [],
       }
     }
     case "delta":
@@ -60,6 +59,12 @@ export function advance(state: Conversation, event: SessionEvent, keep: number):
     default:
       return state
   }
+}
+
+/** The turn that has ended, as it was known before. */
+export function finishedIn(state: Conversation, event: Extract<SessionEvent, {event: "turn_finished"}>): Turn {
+  const known = turnIn(state, event.turn)
+  return finish(known ?? begin(undefined, {...event, prompt: "", author: null, source: "client"}), event)
 }
 
 export function turnIn(state: Conversation, id: string): Turn | undefined {

@@ -40,6 +40,7 @@ export class Terminal {
         else if (event === "output" && payload instanceof Uint8Array) this.#signals.emit("output", payload)
       },
       lost: () => this.#signals.emit("lost", undefined),
+      refused: () => undefined,
       ended: (error) => {
         this.#error = error
         forget()
@@ -63,11 +64,11 @@ export class Terminal {
     this.#topic.rejoin()
   }
 
-  /** To the process, as it is; needs the scope `control`. Never sent twice: rejects with `disconnected` instead. */
+  /** To the process, as it is; needs the scope `control`. Never sent twice or later: rejects with `disconnected` instead. */
   async input(typed: string | Uint8Array, {signal, timeoutMs}: Asking = {}): Promise<void> {
     const bytes = typeof typed === "string" ? new TextEncoder().encode(typed) : typed
     for (let at = 0; at < bytes.length; at += INPUT_BYTES) {
-      await this.#topic.push("input", bytes.subarray(at, at + INPUT_BYTES), {again: false, signal, timeoutMs})
+      await this.#topic.push("input", bytes.subarray(at, at + INPUT_BYTES), {again: false, now: true, signal, timeoutMs})
     }
   }
 

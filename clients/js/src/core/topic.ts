@@ -19,12 +19,16 @@ export interface Occupant {
   heard(event: string, payload: unknown): void
   /** Not joined any more, and about to join again. */
   lost(): void
+  /** The token does not count: what was asked for has failed, and nothing is joined until that changes. */
+  refused(error: BridgeError): void
   ended(error: BridgeError): void
 }
 
 export interface PushOptions<T> {
   /** Whether it may be sent a second time where the connection broke before the answer. */
   readonly again: boolean
+  /** Not to be kept for a later connection, where it would mean something else: rejects with `disconnected`. */
+  readonly now?: boolean | undefined
   readonly timeoutMs?: number | undefined
   readonly signal?: AbortSignal | undefined
   /** Makes the result out of the response at once, before any later event is told. */
@@ -37,6 +41,7 @@ interface Outstanding {
   readonly event: string
   readonly payload: Payload
   readonly again: boolean
+  readonly now: boolean
   sent: number
   /** Which of the connections it was last sent over; 0 where it waits. */
   over: number
@@ -51,6 +56,7 @@ const JOIN_MS = 15_000
 
 export class Topic {
   #phase: TopicPhase = "waiting"
+  #wasJoined = false
   #attempt = 0
   #tries = 0
   #timer: ReturnType<typeof setTimeout> | undefined
@@ -117,6 +123,7 @@ export class Topic {
   refuse(error: BridgeError): void {
     this.#lost()
     for (const each of [...this.#outstanding]) each.fail(error)
+    this.occupant.refused(error)
   }
 
   /**
@@ -124,11 +131,14 @@ export class Topic {
    * bridge refuses it with), or with the signal's reason.
    */
   push<T = unknown>(event: string, payload: Payload, options: PushOptions<T>): Promise<T> {
-    const {again, signal, accept, forgive, timeoutMs = this.hub.timeoutMs} = options
+    const {again, now, signal, accept, forgive, timeoutMs = this.hub.timeoutMs} = options
     return new Promise<T>((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason as Error)
       const refused = this.#end ?? this.hub.refusal
       if (refused) return reject(refused)
+      if (now && this.#wasJoined && !this.hub.isUp) {
+        return reject(new BridgeError("disconnected", `${this.name} is not connected: ${event} was not sent.`))
+      }
       const finish = (): void => {
         clearTimeout(timer)
         signal?.removeEventListener("abort", abort)
@@ -138,6 +148,7 @@ export class Topic {
         event,
         payload,
         again,
+        now: now === true,
         sent: 0,
         over: 0,
         answer: (reply) => {
@@ -192,6 +203,7 @@ export class Topic {
 
   #joined(response: unknown): void {
     this.#phase = "joined"
+    this.#wasJoined = true
     this.#tries = 0
     this.#refusal = undefined
     this.occupant.joined(response)
@@ -240,6 +252,8 @@ export class Topic {
       if (each.over !== 0 && !each.again) {
         const why = `The connection broke before ${each.event} was answered; it may have been done.`
         each.fail(new BridgeError("disconnected", why))
+      } else if (each.now && this.#wasJoined && !this.hub.isUp) {
+        each.fail(new BridgeError("disconnected", `The connection broke before ${each.event} was sent.`))
       }
       each.over = 0
     }

@@ -5,7 +5,8 @@ import type {
   Cursor, FinalStatus, Json, Request, SessionEvent, SessionEventName, SessionEvents, SessionInfo, Snapshot, Turn, TurnFailure,
 } from "../core/wire.js"
 
-type Unnumbered<N extends SessionEventName> = Omit<SessionEvents[N], "seq" | "at" | "first_seq">
+/** What a test says of an event; the rest is given to it. */
+export type Unnumbered<N extends SessionEventName> = Omit<SessionEvents[N], "seq" | "at" | "first_seq">
 
 const NO_USAGE = {input_tokens: 0, output_tokens: 0, cache_creation_input_tokens: 0, cache_read_input_tokens: 0}
 /** Events have times, and tests want them the same every time. */

@@ -1,6 +1,6 @@
 import type {Unsubscribe} from "../../src/index.js"
 
-const PATIENCE_MS = 25_000
+const PATIENCE_MS = 50_000
 
 /** What `find` finds, looked for again whenever `subscribe` says that something changed. */
 export function until<T>(

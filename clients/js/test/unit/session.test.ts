@@ -3,13 +3,16 @@ import type {Bridge, Session} from "../../src/index.js"
 import {FakeBridge} from "../../src/testing.js"
 import {settled} from "../support/wire.js"
 
+/** Whatever was to happen at once, by a timer, has happened. */
+const timers = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0))
+
 let fake: FakeBridge
 let bridge: Bridge
 let session: Session
 
 beforeEach(() => {
   fake = new FakeBridge()
-  bridge = fake.connect({timeoutMs: 200})
+  bridge = fake.connect({timeoutMs: 10_000})
   session = bridge.session("demo", {start: {}})
 })
 afterEach(() => bridge.close())
@@ -28,6 +31,17 @@ describe("what is asked for", () => {
     await session.submit("Go on")
     fake.loseReply("interrupt")
     await expect(session.interrupt()).rejects.toMatchObject({code: "disconnected", retryable: true})
+  })
+
+  test("is not kept for later where it would mean something else then", async () => {
+    const turn = await session.submit("Go on")
+    await settled()
+    fake.disconnect()
+    await settled()
+    await expect(turn.stop()).rejects.toMatchObject({code: "disconnected"})
+    fake.reconnect()
+    await settled()
+    expect(session.state.open?.id).toBe(turn.id)
   })
 
   test("is answered though it was carried out before the answer was lost", async () => {
@@ -94,14 +108,14 @@ describe("a join", () => {
     const [one, other] = [session.retain(), session.retain()]
     one()
     one()
-    await new Promise((resolve) => setTimeout(resolve, 5))
+    await timers()
     expect(session.state.status).toBe("live")
     other()
     const again = session.retain()
-    await new Promise((resolve) => setTimeout(resolve, 5))
+    await timers()
     expect(session.state.status).toBe("live")
     again()
-    await new Promise((resolve) => setTimeout(resolve, 5))
+    await timers()
     expect(session.state.status).toBe("ended")
   })
 })
@@ -274,6 +288,7 @@ describe("a bridge", () => {
     await settled()
     expect(bridge.connection.status).toBe("refused")
     await expect(session.history()).rejects.toMatchObject({code: "unauthorized"})
+    await expect(bridge.session("another").ready({signal: AbortSignal.timeout(1000)})).rejects.toMatchObject({code: "unauthorized"})
     bridge.reconnect()
     expect(await session.history()).toEqual([])
   })

@@ -50,6 +50,7 @@ describe("finished turns", () => {
     let state = EMPTY
     for (let i = 0; i < 9; i++) state = [queued(`t${i}`, 0), started(`t${i}`), finished(`t${i}`)].reduce((s, e) => advance(s, e, 3), state)
     expect(ids(state.turns)).toEqual(["t6", "t7", "t8"])
+    expect(advance(state, finished("t9"), 0).turns).toEqual([])
   })
 
   test("are made even of what nothing was known", () => {
