@@ -24,6 +24,8 @@ export class PhoenixTransport implements Transport {
   #events: TransportEvents | undefined
   #isUp = false
   #failures = 0
+  /** The question that is on its way, if one is; a later connection or token makes its answer void. */
+  #asking: object | undefined
   /** The reference of each topic's latest join, and whether it was answered. */
   readonly #joins = new Map<string, {readonly ref: string, answered: boolean}>()
   readonly #replies = new Map<string, (reply: Reply) => void>()
@@ -45,6 +47,7 @@ export class PhoenixTransport implements Transport {
       this.#forget()
       this.#isUp = true
       this.#failures = 0
+      this.#asking = undefined
       this.#events?.up()
     })
     this.#socket.onClose((event) => this.#down(event))
@@ -82,6 +85,8 @@ export class PhoenixTransport implements Transport {
   }
 
   reconnect(): void {
+    this.#failures = 0
+    this.#asking = undefined
     this.#socket.disconnect(() => {
       if (this.#events) this.#socket.connect()
     })
@@ -89,6 +94,7 @@ export class PhoenixTransport implements Transport {
 
   close(): void {
     this.#events = undefined
+    this.#asking = undefined
     this.#forget()
     this.#socket.disconnect()
   }
@@ -123,12 +129,14 @@ export class PhoenixTransport implements Transport {
   /** A browser does not say why it was not let in, so it is asked for, at the first of several failures. */
   async #askWhy(): Promise<void> {
     this.#failures += 1
-    if (this.#failures % 5 !== 1) return
+    if (this.#failures % 5 !== 1 || this.#asking) return
+    const asking = (this.#asking = {})
     const refusal = await refusalAt(this.#place)
-    if (!refusal || this.#isUp || !this.#events) return
-    this.#failures = 0
+    if (this.#asking !== asking) return
+    this.#asking = undefined
+    if (!refusal || this.#isUp) return
     this.#socket.disconnect()
-    this.#events.refused(refusal)
+    this.#events?.refused(refusal)
   }
 
   #forget(): void {

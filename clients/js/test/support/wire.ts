@@ -35,10 +35,12 @@ export class Wire {
 
   constructor(readonly url: string, readonly protocols: string[] | undefined) {
     Wire.latest = this
-    queueMicrotask(() => {
-      this.readyState = 1
-      this.onopen()
-    })
+    queueMicrotask(() => this.begin())
+  }
+
+  protected begin(): void {
+    this.readyState = 1
+    this.onopen()
   }
 
   send(frame: string | ArrayBuffer): void {
