@@ -68,8 +68,9 @@ soak: setup .venv/browser  ## what takes longer: long drills, big fuzz runs
 bench: setup  ## measure, and write bench/REPORT.md
 	@$(BIN)/python -m bench
 
-docs: setup  ## rewrite the generated reference pages
+docs: setup  ## rewrite what is made from the code: reference pages, the JavaScript client's codes
 	@$(BIN)/python scripts/reference.py
+	@node clients/js/scripts/codes.mjs
 
 format: setup  ## let ruff format and fix
 	@$(BIN)/ruff format .

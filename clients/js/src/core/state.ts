@@ -138,6 +138,7 @@ function queued(state: Conversation, event: Extract<SessionEvent, {event: "turn_
     status: "queued",
     ...(event.key !== null && {key: event.key}),
     ...(event.reason !== undefined && {reason: event.reason}),
+    ...(event.attachments && {attachments: event.attachments}),
   }
   const open = state.open?.id === event.turn ? null : state.open
   const queue = state.queue.filter((t) => t.id !== event.turn)
@@ -146,7 +147,10 @@ function queued(state: Conversation, event: Extract<SessionEvent, {event: "turn_
   return {...state, open, queue: [...queue.slice(0, index), turn, ...queue.slice(index)]}
 }
 
-type Begun = Pick<Extract<SessionEvent, {event: "turn_started"}>, "turn" | "prompt" | "author" | "source" | "at">
+type Begun = Pick<
+  Extract<SessionEvent, {event: "turn_started"}>,
+  "turn" | "prompt" | "author" | "source" | "at" | "attachments"
+>
 
 function begin(known: Turn | undefined, event: Begun): Turn {
   const {reason: _, ...rest} = known ?? {blocks: [], text: "", queued_at: event.at, reason: undefined}
@@ -158,6 +162,7 @@ function begin(known: Turn | undefined, event: Begun): Turn {
     source: event.source,
     status: "running",
     started_at: event.at,
+    ...(event.attachments && {attachments: event.attachments}),
   }
 }
 

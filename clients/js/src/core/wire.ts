@@ -42,6 +42,17 @@ export interface SessionInfo {
   readonly cost_usd: number | null
   readonly node: string
   readonly reason?: string
+  /** While the account's limit is reached: when it resets. */
+  readonly limited_until?: string
+  /** The tightest of those that apply to the session. */
+  readonly budget?: Json
+}
+
+/** A file that came with a prompt, without its bytes. */
+export interface AttachedFile {
+  readonly name: string
+  readonly media_type: string
+  readonly size: number
 }
 
 export interface TextBlock {
@@ -94,6 +105,7 @@ export interface Turn {
   readonly started_at?: string
   readonly finished_at?: string
   readonly reason?: string
+  readonly attachments?: readonly AttachedFile[]
 }
 
 /** A question that somebody has to answer before the turn goes on. */
@@ -132,6 +144,7 @@ export interface StartOptions {
   readonly mcp_config?: unknown
   readonly add_dirs?: readonly string[]
   readonly resume?: string
+  readonly on_restart?: "interrupt" | "continue"
 }
 
 /** What the join of a session is answered with. */
@@ -165,11 +178,13 @@ export interface SessionEvents {
     readonly author: string | null
     readonly position: number
     readonly reason?: string
+    readonly attachments?: readonly AttachedFile[]
   }
   turn_started: OfTurn & {
     readonly prompt: string
     readonly author: string | null
     readonly source: "client" | "terminal"
+    readonly attachments?: readonly AttachedFile[]
   }
   steered: OfTurn & {readonly prompt: string, readonly author: string | null}
   delta: OfTurn & {

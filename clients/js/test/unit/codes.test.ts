@@ -6,7 +6,7 @@ import {BridgeError} from "../../src/index.js"
 
 const at = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
 
-test("the codes are those of spec/errors.json: else run `npm run codes`", () => {
+test("the codes are those of spec/errors.json: else run `make docs`", () => {
   const made = execFileSync(process.execPath, [at("../../scripts/codes.mjs"), "--print"], {encoding: "utf8"})
   expect(readFileSync(at("../../src/core/codes.ts"), "utf8")).toBe(made)
 })

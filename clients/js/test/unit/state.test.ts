@@ -38,6 +38,13 @@ describe("the queue", () => {
   })
 })
 
+test("a turn keeps what came with its prompt", () => {
+  const attachments = [{name: "plan.png", media_type: "image/png", size: 3}]
+  const state = after(queued("a", 0, {attachments}), started("a"))
+  expect(state.open?.attachments).toEqual(attachments)
+  expect(advance(state, finished("a"), 200).turns[0]?.attachments).toEqual(attachments)
+})
+
 describe("finished turns", () => {
   test("stand as they were accepted, whenever they ended", () => {
     const state = after(queued("a", 0), started("a"), queued("b", 1), queued("c", 2), finished("c", "cancelled"), finished("a"))
