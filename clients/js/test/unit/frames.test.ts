@@ -57,7 +57,7 @@ test("the join's reply becomes the state", async () => {
 })
 
 test.each(SERVER.filter((f) => f.name.startsWith("event ") && f.decoded.topic === "session:demo").map((f) => f.name))(
-  "%s is told as it came",
+  "%s is told as it came, and once",
   async (name) => {
     const {wire, session} = await joined()
     const {event, payload} = frame(name).decoded as {event: "delta", payload: {seq: number, first_seq?: number}}
@@ -72,8 +72,10 @@ test.each(SERVER.filter((f) => f.name.startsWith("event ") && f.decoded.topic ==
     const told: unknown[] = []
     again.on(event, (said) => told.push(said))
     wire.tellGolden(frame(name), ref, null)
+    wire.tellGolden(frame(name), ref, null) // and only once, whatever happens on the way
     expect(told).toEqual([payload])
     expect(again.cursor?.seq).toBe(payload.seq)
+    expect(again.state.status).toBe("live")
   },
 )
 
