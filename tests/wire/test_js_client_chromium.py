@@ -20,24 +20,7 @@ from tests.wire.conftest import Serve
 pytestmark = pytest.mark.real
 
 CLIENT = Path(__file__).parents[2] / "clients" / "js"
-SCRIPT = """
-import {connect as phoenix} from "./src/index.ts"
-import {connect as socketio} from "./src/socketio.ts"
-
-window.connect = (how, url, token, options) => {
-  const bridge = (window.bridge = {phoenix, socketio}[how](url, {token, ...options}))
-  const session = (window.session = bridge.session("a"))
-  window.told = []
-  session.on("delta", ({text}) => told.push(text))
-  window.bytes = []
-}
-window.watch = () => {
-  window.terminal = bridge.terminal("a")
-  terminal.on("output", (output) => bytes.push(...output))
-  return new Promise((resolve) => terminal.on("screen", ({cols}) => resolve(cols)))
-}
-window.loaded = true
-"""
+ALIASES = {"#websocket": "transports/websocket.ts", "claude-bridge-client": "index.ts"}
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +31,10 @@ def bundle() -> bytes:
     done = subprocess.run(
         [
             esbuild,
-            "--bundle",
-            "--format=esm",
-            "--platform=browser",
-            "--alias:#websocket=./src/transports/websocket.ts",
+            *("test/page/page.tsx", "--bundle", "--format=esm", "--platform=browser", "--jsx=automatic"),
+            *(f"--alias:{name}=./src/{path}" for name, path in ALIASES.items()),
         ],
         cwd=CLIENT,
-        input=SCRIPT.encode(),
         capture_output=True,
         timeout=60,
         check=False,
@@ -100,9 +80,9 @@ class Tab:
         return await asyncio.to_thread(self._page.until, expression)
 
     async def connect(self, how: str, server: PhoenixServer, token: str = TOKEN, **options: Any) -> None:
-        await self.until("window.loaded")
+        await self.until("window.page")
         words = ", ".join(map(json.dumps, (how, server.http, token, options)))
-        await self.eval(f"(connect({words}), 0)")
+        await self.eval(f"page.connect({words})")
 
     async def close(self) -> None:
         await asyncio.to_thread(self._page.close)
@@ -124,25 +104,24 @@ async def test_a_page_streams_a_reply_and_watches_a_screen(
     server = await serve(origins=[origin])
     pane = server.service.panes.add("a")
     await tab.connect(how, server)
-    text = await tab.eval('session.submit("words 3").then((turn) => turn.text())')
+    text = await tab.eval('page.ask("words 3")')
     assert text.split() == ["w0", "w1", "w2"]
-    assert "".join(await tab.eval("told")).strip() == text
-    assert await tab.eval("session.state.turns.at(-1).text") == text
-    assert await tab.eval("watch()") > 0
+    assert "".join(await tab.eval("page.told")).strip() == text
+    assert await tab.eval("page.session.state.turns.at(-1).text") == text
+    assert await tab.eval("page.watch()") > 0
     pane.write(b"\xff\x00")
-    assert await tab.until("bytes.length === 2 && bytes") == [255, 0]
-    await tab.eval("terminal.input(new Uint8Array([254, 13]))")
+    assert await tab.until("page.bytes.length === 2 && page.bytes") == [255, 0]
+    await tab.eval("page.terminal.input(new Uint8Array([254, 13]))")
     assert pane.typed == b"\xfe\r"
-    await tab.eval("(bridge.close(), 0)")
+    await tab.eval("page.bridge.close()")
 
 
 async def test_a_page_goes_on_by_long_poll(tab: Tab, origin: str, serve: Serve) -> None:
-    """By `fetch` or XMLHttpRequest, whichever the library takes there."""
+    """By whatever the library takes in a browser."""
     server = await serve(origins=[origin])
     await tab.connect("phoenix", server, transport="longpoll")
-    text = await tab.eval('session.submit("words 3").then((turn) => turn.text())')
-    assert text.split() == ["w0", "w1", "w2"]
-    await tab.eval("(bridge.close(), 0)")
+    assert (await tab.eval('page.ask("words 3")')).split() == ["w0", "w1", "w2"]
+    await tab.eval("page.bridge.close()")
 
 
 @pytest.mark.parametrize("how", ["phoenix", "socketio"])
@@ -152,5 +131,21 @@ async def test_a_page_is_told_that_its_token_does_not_count(
     """A browser says nothing of why a WebSocket was refused: the client has asked."""
     server = await serve(origins=[origin])
     await tab.connect(how, server, "no-such-token")
-    assert await tab.eval('session.submit("words 3").catch((error) => error.code)') == "unauthorized"
-    assert await tab.eval("bridge.connection.status") == "refused"
+    assert await tab.eval('page.ask("words 3").catch((error) => error.code)') == "unauthorized"
+    assert await tab.eval("page.bridge.connection.status") == "refused"
+
+
+async def test_the_example_in_react_shows_what_happens_and_leaves_when_it_is_taken_away(
+    tab: Tab, origin: str, serve: Serve
+) -> None:
+    """In strict mode, which mounts everything twice."""
+    server = await serve(origins=[origin])
+    await tab.connect("phoenix", server)
+    await tab.eval("page.render()")
+    await tab.until('document.querySelector("input")')
+    await tab.eval('page.type("words 3")')
+    await tab.until('document.querySelector("article p")?.textContent.trim() === "w0 w1 w2"')
+    assert await tab.eval('document.querySelector("article h2").textContent') == "words 3"
+    assert await tab.eval("page.session.state.status") == "live"
+    await tab.eval("page.unmount()")
+    assert await tab.until('page.session.state.status === "ended"')

@@ -6,7 +6,7 @@ import {BridgeError, type Bridge, type Session, type SessionOptions, type Sessio
 export function useSession(bridge: Bridge, name: string, options?: SessionOptions): [SessionState, Session] {
   const session = bridge.session(name, options)
   useEffect(() => session.retain(), [session])
-  return [useSyncExternalStore(session.subscribe, session.getSnapshot), session]
+  return [useSyncExternalStore(session.subscribe, session.getSnapshot, session.getSnapshot), session]
 }
 
 export function Conversation({bridge, name}: {bridge: Bridge, name: string}) {

@@ -31,6 +31,8 @@ describe("what is asked for", () => {
     await session.submit("Go on")
     fake.loseReply("interrupt")
     await expect(session.interrupt()).rejects.toMatchObject({code: "disconnected", retryable: true})
+    fake.loseReply("fork")
+    await expect(bridge.sessions.fork("copy", "demo")).rejects.toMatchObject({code: "disconnected"})
   })
 
   test("is not kept for later where it would mean something else then", async () => {
@@ -190,6 +192,22 @@ describe("a turn", () => {
     fake.reconnect({recovered: false})
     expect(await turn.text()).toBe("I was there.")
     expect(session.state.turns.some((t) => t.id === turn.id)).toBe(false)
+  })
+
+  test("of long ago can be followed, and is what the same key gives again", async () => {
+    const turn = await session.submit("Long ago", {id: "long-ago"})
+    ;(await fake.expectSubmit()).replyWith("I was there.")
+    for (const prompt of ["Then", "Now"]) {
+      await session.submit(prompt)
+      ;(await fake.expectSubmit()).replyWith("…")
+    }
+    const other = fake.connect()
+    const later = other.session("demo", {turns: 1})
+    expect((await later.ready()).turns.map((t) => t.prompt)).toEqual(["Now"])
+    expect(await later.follow(turn.id).text()).toBe("I was there.")
+    expect(await (await later.submit("Long ago", {id: "long-ago"})).text()).toBe("I was there.")
+    await expect(later.follow("never").text()).rejects.toMatchObject({code: "turn_not_found"})
+    other.close()
   })
 
   test("fails where its session is deleted, once its events are told", async () => {

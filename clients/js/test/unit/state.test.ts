@@ -82,6 +82,17 @@ describe("the text so far", () => {
   })
 })
 
+test("a preview that is discarded is forgotten, and replaced by the final text", () => {
+  const delta = (text: string): SessionEvent => told("delta", {turn: "a", block: 0, kind: "text", text})
+  const state = after(queued("a", 0), started("a"), delta("Let "), delta("me"))
+  expect(state.open?.text).toBe("Let me")
+  const discarded = advance(state, told("discard", {turn: "a", block: 0}), 200)
+  expect(discarded.open).toMatchObject({text: "", blocks: []})
+  const again = advance(discarded, delta("I will"), 200)
+  expect(again.open?.blocks).toEqual([{block: 0, kind: "text", text: "I will"}])
+  expect(advance(again, told("block", {turn: "a", block: 0, kind: "text", text: "I won't."}), 200).open?.text).toBe("I won't.")
+})
+
 test("an event from the future changes nothing", () => {
   const state = after(queued("a", 0))
   expect(advance(state, told("turn_praised", {turn: "a"}), 200)).toBe(state)
