@@ -107,6 +107,18 @@ test("a session that is closed by the bridge stays closed, one that crashed is j
   expect(session.state).toMatchObject({status: "ended", error: {code: "closed"}})
 })
 
+test("the close of an earlier join, which follows the answer to the new one, closes nothing", async () => {
+  const {wire, session, joinRef} = await joined()
+  const {seq} = session.cursor!
+  wire.tell(JSON.stringify([null, null, "session:demo", "discard", {turn: "x", block: 0, seq: seq + 5, at: ""}]))
+  expect(wire.last).toMatchObject({event: "phx_join", payload: {after: session.cursor}})
+  const ref = wire.last.ref as string
+  expect(ref).not.toBe(joinRef)
+  wire.tellGolden(frame("session joined"), ref, ref)
+  wire.tellGolden(frame("closed"), joinRef, joinRef)
+  expect(session.state.status).toBe("live")
+})
+
 const said: Record<string, (session: Session) => Promise<unknown>> = {
   "submit": (s) => s.submit("Grüße, 世界 🎉", {id: "note-1"}),
   "interrupt": (s) => s.interrupt(),

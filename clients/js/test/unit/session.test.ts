@@ -307,6 +307,8 @@ describe("a bridge", () => {
     expect(bridge.connection.status).toBe("refused")
     await expect(session.history()).rejects.toMatchObject({code: "unauthorized"})
     await expect(bridge.session("another").ready({signal: AbortSignal.timeout(1000)})).rejects.toMatchObject({code: "unauthorized"})
+    await settled()
+    expect(bridge.session("another").state.error?.code).toBe("unauthorized")
     bridge.reconnect()
     expect(await session.history()).toEqual([])
   })
