@@ -38,6 +38,12 @@ tests/js/node_modules/.installed: .venv/python $(wildcard tests/js/package-lock.
 		touch $@; \
 	fi
 
+# What builds and tests the JavaScript client.
+clients/js/node_modules/.installed: .venv/python clients/js/package-lock.json
+	@echo "Installing the npm packages of the JavaScript client"
+	@npm ci --prefix clients/js --no-audit --no-fund --silent
+	@touch $@
+
 .venv/browser: .venv/python scripts/setup-browser
 	@scripts/setup-browser && touch $@
 
@@ -50,20 +56,21 @@ check: setup  ## what an edit needs, in seconds: format, lint, types, fast tests
 	@$(BIN)/mypy
 	@$(BIN)/pytest tests/test_architecture.py tests/unit $(wildcard tests/wire tests/contract) -m "not real and not soak"
 
-test: setup .venv/browser  ## everything but the soak
+test: setup .venv/browser clients/js/node_modules/.installed  ## everything but the soak
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/pytest tests -m "not soak" $(APART)
 
-soak: setup .venv/browser  ## what takes longer: long drills, big fuzz runs
+soak: setup .venv/browser clients/js/node_modules/.installed  ## what takes longer: long drills, big fuzz runs
 	@$(BIN)/pytest tests -m soak --timeout 3600
 
 bench: setup  ## measure, and write bench/REPORT.md
 	@$(BIN)/python -m bench
 
-docs: setup  ## rewrite the generated reference pages
+docs: setup  ## rewrite what is made from the code: reference pages, the JavaScript client's codes
 	@$(BIN)/python scripts/reference.py
+	@node clients/js/scripts/codes.mjs
 
 format: setup  ## let ruff format and fix
 	@$(BIN)/ruff format .
@@ -76,5 +83,5 @@ lock: .venv/python  ## resolve requirements.lock anew; names no registry
 	@if grep -nE '://|^-|file:' requirements.lock; then echo "the lock names a place"; exit 1; fi
 
 clean:  ## remove what was built or installed here
-	rm -rf .venv tests/js/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf .venv tests/js/node_modules clients/js/node_modules clients/js/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

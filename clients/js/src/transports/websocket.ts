@@ -1,0 +1,2 @@
+/** The platform's own WebSocket. */
+export const PlatformWebSocket: unknown = globalThis.WebSocket
