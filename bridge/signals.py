@@ -82,10 +82,12 @@ class PromptLost:
 @dataclass(frozen=True, slots=True)
 class PromptTyped:
     """A turn began that no client asked for: a person typed, or Claude went on by itself. `first` where a
-    prompt that is still to be entered comes after it."""
+    prompt that is still to be entered comes after it; `behind`: one that this process was handed, and has
+    not taken up, follows by itself."""
 
     prompt: str
     first: bool = False
+    behind: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,10 @@ class SessionCore:
         """`rules` are what the backend asks of a prompt, where it cannot take every text."""
         self._rules = rules
         self._held = False
+        self._handed: TurnId | None = None
+        """What the process that runs was handed last."""
+        self._behind: TurnId | None = None
+        """The same, put back into the queue: it need not be handed over again."""
         self.facts = facts
         self.phase = Phase.STOPPED
         self.open: OpenTurn | None = None
@@ -453,9 +457,10 @@ class SessionCore:
                 return self._lose(turn, why, at)
             case UpstreamActive():
                 return self._upstream_active(at)
-            case PromptTyped(prompt=prompt, first=first):
+            case PromptTyped(prompt=prompt, first=first, behind=behind):
                 out: list[Output] = []
                 if first and self.open is not None and self._open_phase in ("sending", "sent"):
+                    self._behind = self._handed if behind and self._handed == self.open.id else None
                     out = self._hold(self.open.id, "another turn, which no client asked for, runs first", at)
                 return out if self.open is not None else [*out, *self._typed(prompt, at)]
             case AnswerNeeded():
@@ -518,10 +523,18 @@ class SessionCore:
         if self.phase not in (Phase.IDLE, Phase.BUSY) or self.open or not self.queue:
             return []
         turn = replace(self.queue.popleft(), status="running", started_at=at, reason=None)
+        begun = self._begin(turn, signal, at)
+        if turn.id == self._behind:
+            self._behind = None
+            return [*begun, *self._turn_to("sent")]
+        return [*begun, *self._hand_over()]
+
+    def _hand_over(self) -> list[Output]:
+        assert self.open is not None
+        self._handed = self.open.id
         return [
-            *self._begin(turn, signal, at),
             *self._turn_to("sending"),
-            SendPrompt(turn.id, turn.prompt, turn.attachments),
+            SendPrompt(self.open.id, self.open.prompt, self.open.attachments),
         ]
 
     def _begin(self, turn: Turn, signal: str, at: float) -> list[Output]:
@@ -664,6 +677,7 @@ class SessionCore:
         if self.phase in _HALTED:
             return []
         self._held = False
+        self._handed = self._behind = None
         out = self._settings(s.model, s.permission_mode)
         if self.open is None:
             out += self._to(Phase.IDLE, "ready", at)
@@ -671,10 +685,7 @@ class SessionCore:
         out += self._to(Phase.BUSY, "ready", at)
         if not self.open.active and self._open_phase != "seen":
             # Sent again under the same identity: the CLI runs one id once (claude-cli.md §3).
-            out += [
-                *self._turn_to("sending"),
-                SendPrompt(self.open.id, self.open.prompt, self.open.attachments),
-            ]
+            out += self._hand_over()
         return out
 
     def _exited(self, s: ProcessExited, at: float) -> list[Output]:

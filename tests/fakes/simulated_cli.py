@@ -344,17 +344,25 @@ class HeadlessCli(Cli):
         """Half a line stands in the pipe: with what is written next it is one that the CLI cannot read."""
         self.kept: set[TurnId] = set()
         """Prompts of which the conversation has an answer: dropped when they come again."""
+        self.over: set[TurnId] = set()
+        """Prompts that this process has run, however that ended: dropped as well."""
         self.freed = 0
 
     def begin(self, generation: int) -> None:
         super().begin(generation)
         self.out, self.unread, self.half, self.freed = [], [], False, 0
+        self.over.clear()
 
     def say(self, *signals: Signal, whole: bool = True) -> None:
         run = self.run
         if run is not None and run.turn is not None and any(isinstance(s, BlockSettled) for s in signals):
             self.kept.add(run.turn)
         self.append(Said(signals, whole))
+
+    def _over(self, ended: TurnEnded) -> None:
+        if self.run is not None and self.run.turn is not None:
+            self.over.add(self.run.turn)
+        super()._over(ended)
 
     def append(self, said: Said) -> None:
         self.out.append(said)
@@ -376,7 +384,7 @@ class HeadlessCli(Cli):
     def take_next(self) -> None:
         if self.run is None and self.unread and self.alive:
             turn = self.unread.pop(0)
-            if turn in self.kept:
+            if turn in self.kept | self.over:
                 self.append(Said((PromptSeen(turn), TurnEnded("failed", None))))
             else:
                 self.takes(turn)
@@ -385,7 +393,7 @@ class HeadlessCli(Cli):
     def takes(self, turn: TurnId | None) -> None:
         super().takes(turn)
         if turn is None:
-            self.append(Said((PromptTyped("", first=True),)))
+            self.append(Said((PromptTyped("", first=True, behind=True),)))
 
     def move(self, what: str) -> None:
         if what == "greet" and self.bridge is not None and self.half:

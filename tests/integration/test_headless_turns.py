@@ -321,3 +321,19 @@ async def test_costs_are_each_turns_own(rig: Rig) -> None:
     assert second is not None
     assert third is not None
     assert third < 2 * second
+
+
+async def test_a_prompt_that_failed_is_not_run_again(rig: Rig, simulator: RunningSimulator) -> None:
+    """Under its identity, in the same process."""
+    await rig.start()
+    prompt = sim(status=400)
+    turn = await rig.send(prompt)
+    await rig.backend.send_prompt(turn, prompt)
+    assert (await rig.until(TurnEnded)).status == "failed"
+    asked = len(simulator.requests())
+    await rig.backend.send_prompt(turn, prompt)
+    again = await rig.until(TurnEnded)
+    assert again.error is not None
+    assert again.error.code == "already_answered"
+    assert finals(await rig.ask(sim(text="next"))) == {0: "next"}
+    assert len(simulator.requests()) == asked + 1

@@ -16,7 +16,7 @@ from tests.wire.test_authorization import Holder, Phoenix, serving
 
 OWNER = Principal("owner", ADMIN)
 WATCHER = Holder(frozenset({"watch"}), ("*",))
-ASKER = Holder(frozenset({"watch", "prompt"}), ("other", "mine-*"))
+ASKER = Holder(frozenset({"watch", "prompt"}), ("other", "mine-*", "pool:mine-*"))
 
 
 async def test_it_counts_what_there_is_and_what_was_refused(tmp_path: Path) -> None:

@@ -273,7 +273,7 @@ class StreamParser:
         if not self.busy:
             self._typed = True
             # A prompt is expected as soon as it is handed over: one that is not yet comes after this.
-            items.append(PromptTyped("", first=True))
+            items.append(PromptTyped("", first=True, behind=True))
         if not self._active:
             self._active = True
             items.append(UpstreamActive())

@@ -144,14 +144,6 @@ async def test_a_malformed_payload_names_its_field(
     assert (await peer.join(talk, {"turns": 0}))["session"]["turns"] == joined["session"]["turns"]
 
 
-async def test_a_backend_that_is_not_there_says_so(connect: Connect, way: str) -> None:
-    """With what to do about it."""
-    peer = await connect(way)
-    response = await refusal(peer.join("session:other", {"start": {"backend": "api"}}))
-    assert response["reason"] == "backend_unavailable"
-    assert response["remedy"]
-
-
 async def test_an_answer_to_nothing_is_told_that_nothing_is_open(
     connect: Connect, way: str, talk: str
 ) -> None:

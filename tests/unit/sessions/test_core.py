@@ -529,6 +529,20 @@ def test_a_turn_nobody_asked_for_is_not_taken_for_the_one_that_was_to_be_sent() 
         assert of(SendPrompt, out) == [SendPrompt(TurnId("t1"), "hi")]
 
 
+def test_what_the_process_was_handed_is_not_handed_over_again() -> None:
+    """It lies in its pipe, behind what Claude does by itself. The next process was handed nothing."""
+    core = ready()
+    submit(core, "t1")
+    out = core.observe(PromptTyped("", first=True, behind=True), 3.0)
+    out += core.observe(ENDED, 4.0)
+    assert of(SendPrompt, out) == []
+    assert core.open is not None
+    assert core.open.id == "t1"
+    core.observe(ProcessExited(1, "gone"), 5.0)
+    core.restart_due(6.0)
+    assert of(SendPrompt, core.observe(ProcessReady(), 7.0)) == [SendPrompt(TurnId("t1"), "hi")]
+
+
 def test_a_prompt_that_was_acknowledged_is_not_put_behind_one_that_is_read_again() -> None:
     """A bridge that came back reads of the running turn as if somebody had typed it."""
     core = ready()

@@ -173,7 +173,7 @@ def test_the_replay_of_something_else_acknowledges_nothing() -> None:
 def test_a_turn_without_a_prompt_says_that_it_was_begun_elsewhere() -> None:
     """Claude goes on by itself when a background task ends."""
     found = said(RUNNING, message(), block(), delta("hi"), final(text("hi")), result(), IDLE)
-    assert found[:2] == [PromptTyped("", first=True), UpstreamActive()]
+    assert found[:2] == [PromptTyped("", first=True, behind=True), UpstreamActive()]
     assert isinstance(found[-1], TurnEnded)
 
 
