@@ -1,0 +1,191 @@
+defmodule ClaudeSession.BridgeTest do
+  @moduledoc "A real bridge, with the real CLI on the simulator, headless and in the terminal."
+  use ExUnit.Case, async: false
+
+  alias ClaudeSession.{Cutter, Error, Event, TestBridge, Turn}
+
+  @moduletag :bridge
+  @moduletag timeout: 120_000
+
+  setup_all do
+    bridge = TestBridge.start()
+    on_exit(fn -> TestBridge.stop(bridge) end)
+    [bridge: bridge, options: TestBridge.options(bridge)]
+  end
+
+  setup context do
+    name = "t#{System.unique_integer([:positive])}"
+    on_exit(fn -> ClaudeSession.delete(name, context.options) end)
+    [name: name]
+  end
+
+  defp sim(prompt, directive), do: "#{prompt} [[sim #{ClaudeSession.JSON.encode!(directive)}]]"
+  defp words(n), do: Enum.map_join(0..(n - 1), &if(rem(&1, 10) == 9, do: "w#{&1} \n", else: "w#{&1} "))
+
+  test "the three calls of the original design", %{options: options, name: name} do
+    {:ok, pid} = ClaudeSession.start_link(name, options)
+    assert {:ok, "You said: What is consciousness?"} = ClaudeSession.submit(name, "What is consciousness?")
+    assert name in ClaudeSession.list_sessions(options)
+    assert {:error, {:already_started, ^pid}} = ClaudeSession.start_link(name, options)
+  end
+
+  for backend <- [:headless, :tmux] do
+    test "a #{backend} session: submit, stream, history, status", %{options: options, name: name} do
+      start_supervised!({ClaudeSession, [name: name, backend: unquote(backend)] ++ options})
+      prompt = sim("count", %{words: 25, gap_ms: 2})
+
+      assert name |> ClaudeSession.stream(prompt) |> Enum.join() |> String.trim_trailing() ==
+               String.trim_trailing(words(25))
+
+      assert {:ok, %Turn{status: :completed, text: text, source: :client}} =
+               ClaudeSession.submit(name, prompt, as: :turn)
+
+      assert text == String.trim_trailing(words(25))
+      assert {:ok, [_, %Turn{text: ^text}]} = ClaudeSession.history(name)
+      assert {:ok, %{backend: unquote(backend), name: ^name, state: :idle}} = ClaudeSession.status(name)
+    end
+  end
+
+  test "events of a turn, in order, to a stream and to a subscriber", %{options: options, name: name} do
+    start_supervised!({ClaudeSession, [name: name] ++ options})
+    {:ok, _now} = ClaudeSession.subscribe(name)
+
+    events =
+      name |> ClaudeSession.stream(sim("think", %{words: 5, thinking: "hm"}), as: :events) |> Enum.to_list()
+
+    assert [%Event{name: :turn_queued}, %Event{name: :turn_started} | _] = events
+    assert %Event{name: :turn_finished, status: :completed, text: "w0 w1 w2 w3 w4"} = List.last(events)
+    assert Enum.any?(events, &match?(%{name: :delta, kind: :thinking}, &1))
+    assert [turn] = events |> Enum.map(& &1.turn) |> Enum.uniq()
+    assert_receive {ClaudeSession, ^name, %Event{name: :turn_finished, turn: ^turn}}
+  end
+
+  test "a permission is asked for and answered", %{options: options, name: name} do
+    start_supervised!({ClaudeSession, [name: name] ++ options})
+    {:ok, _now} = ClaudeSession.subscribe(name)
+
+    prompt =
+      sim("write", %{
+        tools: [["Bash", %{command: "touch nothing-there && echo done", description: "x"}]],
+        text: "ok"
+      })
+
+    task = Task.async(fn -> ClaudeSession.submit(name, prompt) end)
+    assert_receive {ClaudeSession, ^name, %Event{name: :request_opened, request: request}}, 30_000
+    assert {:ok, [^request]} = ClaudeSession.requests(name)
+    assert :ok = ClaudeSession.answer(name, request, {:deny, "no"})
+    assert {:error, %Error{reason: :request_closed}} = ClaudeSession.answer(name, request, :allow)
+
+    assert_receive {ClaudeSession, ^name,
+                    %Event{name: :request_closed, turn: turn, payload: %{"outcome" => "denied"}}}
+
+    assert turn == request.turn
+    assert {:ok, "ok"} = Task.await(task, 60_000)
+  end
+
+  test "an interrupted turn is an error with its text", %{options: options, name: name} do
+    start_supervised!({ClaudeSession, [name: name] ++ options})
+    prompt = sim("long", %{words: 5000, gap_ms: 20})
+    task = Task.async(fn -> ClaudeSession.submit(name, prompt) end)
+    {:ok, _} = ClaudeSession.subscribe(name)
+    assert_receive {ClaudeSession, ^name, %Event{name: :delta}}, 30_000
+    assert {:ok, turn} = ClaudeSession.interrupt(name)
+
+    assert {:error, %Error{reason: :interrupted, turn: %Turn{id: ^turn, text: "w0" <> _}}} =
+             Task.await(task, 30_000)
+
+    assert {:ok, nil} = ClaudeSession.interrupt(name)
+  end
+
+  test "leaving a stream early interrupts its turn, and the next is untouched", %{
+    options: options,
+    name: name
+  } do
+    start_supervised!({ClaudeSession, [name: name] ++ options})
+    assert [_, _] = name |> ClaudeSession.stream(sim("long", %{words: 5000, gap_ms: 20})) |> Enum.take(2)
+    assert {:ok, "w0 w1 w2"} = ClaudeSession.submit(name, sim("short", %{words: 3}))
+    assert {:ok, [%{status: :interrupted}, %{status: :completed}]} = ClaudeSession.history(name)
+  end
+
+  test "the same id is the same turn, while it runs and when it is long over", %{options: options, name: name} do
+    start_supervised!({ClaudeSession, [name: name] ++ options})
+    prompt = sim("once", %{words: 40, gap_ms: 5})
+    tasks = for _ <- 1..3, do: Task.async(fn -> ClaudeSession.submit(name, prompt, id: "mine", as: :turn) end)
+
+    assert [{:ok, turn}, {:ok, turn}, {:ok, turn}] =
+             Task.await_many(tasks, 60_000) |> Enum.map(&without_times/1)
+
+    :ok = stop_supervised({ClaudeSession, name})
+    start_supervised!({ClaudeSession, [name: name] ++ options})
+    assert {:ok, text} = ClaudeSession.submit(name, prompt, id: "mine")
+    assert text == turn.text
+    assert name |> ClaudeSession.stream(prompt, id: "mine") |> Enum.join() |> String.trim() == turn.text
+    assert {:ok, [_one]} = ClaudeSession.history(name)
+    assert {:error, %Error{reason: :invalid_payload}} = ClaudeSession.submit(name, "another", id: "mine")
+  end
+
+  test "what is refused is an error with the bridge's reason", %{options: options, name: name} do
+    start_supervised!({ClaudeSession, [name: name, start: false] ++ options})
+    assert {:error, %Error{reason: :session_not_found}} = ClaudeSession.submit(name, "hello")
+    assert {:error, %Error{reason: :not_started}} = ClaudeSession.submit("nobody", "hello")
+    assert {:error, %Error{reason: :invalid_name}} = ClaudeSession.start_link("no spaces", options)
+    assert_raise ArgumentError, ~r/modle/, fn -> ClaudeSession.start_link(name, modle: "opus") end
+    # Somebody starts it: whoever asks again finds it.
+    start_supervised!({ClaudeSession, [name: name, as: :other] ++ options}, id: :other)
+    assert {:ok, %{name: ^name}} = ClaudeSession.status(:other)
+    assert {:ok, "You said: hello"} = ClaudeSession.submit(name, "hello")
+    assert {:error, %Error{reason: :prompt_empty}} = ClaudeSession.submit(name, "")
+  end
+
+  test "a wrong token is said at once", %{bridge: bridge, name: name} do
+    start_supervised!({ClaudeSession, name: name, url: bridge.url, token: "wrong"})
+    assert {:error, %Error{reason: :unauthorized}} = ClaudeSession.submit(name, "hello")
+
+    assert {:error, %Error{reason: :unauthorized}} =
+             ClaudeSession.fetch_sessions(url: bridge.url, token: "wrong")
+  end
+
+  test "stop ends both, the conversation stays; delete ends all who follow", %{options: options, name: name} do
+    {:ok, pid} = ClaudeSession.start_link(name, options)
+    assert {:ok, _} = ClaudeSession.submit(name, "hello")
+    assert :ok = ClaudeSession.stop(name)
+    refute Process.alive?(pid)
+    {:ok, pid} = ClaudeSession.start_link(name, options)
+    assert {:ok, [%{prompt: "hello"}]} = ClaudeSession.history(name)
+    assert {:ok, _} = ClaudeSession.submit(name, "again")
+    Process.unlink(pid)
+    monitor = Process.monitor(pid)
+    {:ok, _} = ClaudeSession.subscribe(name)
+    assert :ok = ClaudeSession.delete(name, options)
+    assert_receive {ClaudeSession, ^name, %Event{name: :closed}}
+    assert_receive {:DOWN, ^monitor, _, _, {:shutdown, :session_deleted}}
+  end
+
+  describe "a connection that is cut at every event" do
+    for {allow, half} <- [{0, false}, {0, true}, {1, false}, {5, true}] do
+      test "after #{allow}, #{if half, do: "in a frame", else: "between frames"}: submit and stream have the text, once",
+           %{bridge: bridge, options: options, name: name} do
+        # The session comes up on a way that holds, else nothing is measured but that.
+        start_supervised!({ClaudeSession, [name: name, as: :straight] ++ options}, id: :straight)
+        {:ok, _} = ClaudeSession.submit(:straight, "hello")
+
+        # Nothing at all passes at 0: what comes is the join's snapshot.
+        cutter = Cutter.start(bridge.url, unquote(allow), unquote(half))
+        start_supervised!({ClaudeSession, name: name, url: cutter.url, token: bridge.token})
+        prompt = sim("count", %{words: 200, gap_ms: 10})
+        task = Task.async(fn -> ClaudeSession.submit(name, prompt <> " a") end)
+        assert {:ok, text} = Task.await(task, 90_000)
+        assert text == String.trim_trailing(words(200))
+
+        told = name |> ClaudeSession.stream(prompt <> " b") |> Enum.join()
+        assert String.trim_trailing(told) == String.trim_trailing(words(200))
+        assert {:ok, [_, _, _]} = ClaudeSession.history(:straight)
+        assert Cutter.cuts(cutter) > 0
+        Cutter.stop(cutter)
+      end
+    end
+  end
+
+  defp without_times({:ok, turn}), do: {:ok, %{turn | queued_at: nil, started_at: nil, finished_at: nil}}
+  defp without_times(other), do: other
+end
