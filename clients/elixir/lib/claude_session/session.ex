@@ -16,6 +16,8 @@ defmodule ClaudeSession.Session do
   @pages 40
   # How often a bridge that is not where it was is looked for again on this machine.
   @look_ms 2_000
+  # How often a subscriber that lags is looked at while nothing happens.
+  @catch_up_ms 200
 
   # `phase`: `:down`, no connection; `:joining`; `:joined`; `:refused` with `error`, until somebody asks again.
   # `asked` is by number, in the order of asking; `turns` finds those of a turn.
@@ -27,6 +29,7 @@ defmodule ClaudeSession.Session do
     :target,
     :link,
     :error,
+    :looking,
     phase: :down,
     joins: 0,
     view: %View{},
@@ -147,6 +150,11 @@ defmodule ClaudeSession.Session do
   @impl true
   def handle_info(:look, state), do: {:noreply, if(state.phase == :down, do: look(state), else: state)}
 
+  def handle_info(:catch_up, state) do
+    subscribers = Subscribers.catch_up(state.subscribers, state.as, fn -> snapshot(state) end)
+    {:noreply, followed(%{state | looking: nil, subscribers: subscribers})}
+  end
+
   def handle_info({:rejoin, joins}, %{joins: joins, phase: phase} = state) when phase != :joined do
     {:noreply, if(state.link && Link.up?(state.link), do: join(state), else: state)}
   end
@@ -257,7 +265,10 @@ defmodule ClaudeSession.Session do
   end
 
   defp joined(state, {how, view}) do
+    # To join starts nothing that somebody has stopped; to start it here does.
+    stopped? = state.start != nil and state.view.epoch == nil and view.session["state"] == "stopped"
     state = %{state | phase: :joined, view: view, error: nil}
+    state = if stopped?, do: %{state | link: Link.push(state.link, :nobody, "restart", %{})}, else: state
 
     state =
       if how == :snapshot, do: anew(state), else: tell(state, %Event{name: :connected, session: state.name})
@@ -511,8 +522,20 @@ defmodule ClaudeSession.Session do
   end
 
   defp tell(state, event) do
-    %{state | subscribers: Subscribers.tell(state.subscribers, state.as, event, fn -> snapshot(state) end)}
+    followed(%{
+      state
+      | subscribers: Subscribers.tell(state.subscribers, state.as, event, fn -> snapshot(state) end)
+    })
   end
+
+  # Who lags when the last event comes is to hear of it, too.
+  defp followed(%{looking: nil} = state) do
+    if Subscribers.lagging?(state.subscribers),
+      do: %{state | looking: Process.send_after(self(), :catch_up, @catch_up_ms)},
+      else: state
+  end
+
+  defp followed(state), do: state
 
   defp snapshot(state), do: %Event{name: :snapshot, session: state.name, snapshot: View.snapshot(state.view)}
 

@@ -51,6 +51,22 @@ defmodule ClaudeSession.Subscribers do
     %{subscribers | pids: pids, count: subscribers.count + 1}
   end
 
+  @doc "Whether anybody has to be looked at again, though nothing more happens."
+  @spec lagging?(t) :: boolean
+  def lagging?(subscribers), do: Enum.any?(subscribers.pids, &match?({_, {_, :lagging}}, &1))
+
+  @doc "Those that had lagged and do not any more are sent a snapshot."
+  @spec catch_up(t, term, (() -> Event.t())) :: t
+  def catch_up(subscribers, as, snapshot) do
+    pids =
+      Map.new(subscribers.pids, fn
+        {pid, {monitor, :lagging}} -> {pid, {monitor, tell_one(pid, :lagging, true, as, nil, snapshot)}}
+        following -> following
+      end)
+
+    %{subscribers | pids: pids}
+  end
+
   defp tell_one(pid, :following, look?, as, event, _snapshot) do
     if look? and length_of(pid) > @bound do
       :lagging
