@@ -10,7 +10,14 @@ defmodule ClaudeSession.TestingTest do
   doctest ClaudeSession.Supervisor
   doctest ClaudeSession, except: [local_sessions: 0]
 
+  # Sessions that an example was linked to end a moment after it.
   setup do
+    for name <- ClaudeSession.local_sessions(),
+        {pid, _} <- Registry.lookup(ClaudeSession.Registry, {:session, name}) do
+      monitor = Process.monitor(pid)
+      assert_receive {:DOWN, ^monitor, _, _, _}
+    end
+
     bridge = start_supervised!(ClaudeSession.Testing)
     [bridge: bridge, options: options(bridge)]
   end

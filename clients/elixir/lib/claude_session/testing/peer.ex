@@ -70,7 +70,8 @@ defmodule ClaudeSession.Testing.Peer do
         loop(socket, bridge, frame)
 
       {:say, message} ->
-        :gen_tcp.send(socket, Frame.encode({:text, JSON.encode!(message)}, :server))
+        # All that waits in one go: each `send` looks through the whole mailbox.
+        :gen_tcp.send(socket, [text(message) | waiting(500)])
         loop(socket, bridge, frame)
 
       # The client, or the bridge.
@@ -78,6 +79,18 @@ defmodule ClaudeSession.Testing.Peer do
         :gen_tcp.close(socket)
     end
   end
+
+  defp waiting(0), do: []
+
+  defp waiting(count) do
+    receive do
+      {:say, message} -> [text(message) | waiting(count - 1)]
+    after
+      0 -> []
+    end
+  end
+
+  defp text(message), do: Frame.encode({:text, JSON.encode!(message)}, :server)
 
   defp heard({:text, text}, _socket, bridge) do
     {:ok, message} = JSON.decode(text)
