@@ -44,7 +44,7 @@ def mix(build: Path, *words: str) -> None:
 
 
 def test_it_is_formatted_and_passes_its_tests(tmp_path: Path) -> None:
-    """Warnings are errors; the real CLI runs, headless and in the terminal; connections are cut, the bridge killed."""
+    """Warnings are errors. The real CLI runs headless and in the terminal; connections and bridge are cut."""
     mix(tmp_path, "format", "--check-formatted")
     mix(tmp_path, "test", "--warnings-as-errors")
 
