@@ -52,4 +52,4 @@ def test_it_is_formatted_and_passes_its_tests(tmp_path: Path) -> None:
 @pytest.mark.soak
 def test_it_passes_its_long_tests(tmp_path: Path) -> None:
     """200 cuts, and 20 deaths of the bridge."""
-    mix(tmp_path, "test", "--only", "soak")
+    mix(tmp_path, "test", "--only", "soak:true")

@@ -8,7 +8,7 @@ name = List.first(System.argv()) || "chat"
 {:ok, _pid} = ClaudeSession.start_link(name)
 
 case ClaudeSession.status(name) do
-  {:ok, status} -> IO.puts("#{name}: #{status.state}, #{status.model}. Look at it with: #{status.attach}\n")
+  {:ok, status} -> IO.puts("#{name}: #{status.state}. Look at it with: #{status.attach}\n")
   {:error, error} -> IO.puts(:stderr, error.message) && System.halt(1)
 end
 

@@ -467,7 +467,7 @@ defmodule ClaudeSession do
   # --- in between --------------------------------------------------------------------------------
 
   defp push(session, event, payload, timeout \\ @call_ms, again \\ true) do
-    Calls.call(session, {:push, event, payload, %{timeout: timeout, again: again}})
+    Calls.call(session, {:push, event, Options.sayable!(payload), %{timeout: timeout, again: again}})
   end
 
   defp lobby(event, payload, options) do

@@ -25,6 +25,8 @@ defmodule ClaudeSession.Connection do
   @connect_ms 10_000
   # How long a socket that nobody uses stays: long enough for a session that is started again at once.
   @linger_ms 5_000
+  # It answers at once, but for a peer that takes nothing, which is given up sooner than this.
+  @attach_ms 30_000
   # A bridge that refuses the token may be given another; that is a person's doing.
   @refused_ms 5_000
 
@@ -57,7 +59,7 @@ defmodule ClaudeSession.Connection do
   defp attach(target, topic, options, number) do
     conn = ensure(target, options, number)
 
-    case GenServer.call(conn, {:attach, topic}) do
+    case GenServer.call(conn, {:attach, topic}, @attach_ms) do
       {:ok, ref} -> {:ok, conn, ref}
       :taken -> attach(target, topic, options, number + 1)
     end

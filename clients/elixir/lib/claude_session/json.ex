@@ -71,8 +71,8 @@ defmodule ClaudeSession.JSON do
   defp encode_with(:jiffy, term) do
     :jiffy.encode(term, [:use_nil])
   catch
-    # jiffy throws where others raise.
-    :throw, reason -> raise ArgumentError, "not to be said in JSON: #{inspect(reason)}"
+    # jiffy throws, or raises bare terms, where others raise.
+    _, reason -> raise ArgumentError, "not to be said in JSON: #{inspect(reason)}"
   end
 
   defp encode_with(library, term), do: library.encode_to_iodata!(term)

@@ -28,7 +28,7 @@ defmodule ClaudeSession.Options do
        %{
          name: name,
          as: Keyword.get(options, :as, name),
-         start: if(Keyword.get(options, :start, true), do: start),
+         start: if(Keyword.get(options, :start, true), do: sayable!(start)),
          connection: connection(options)
        }}
     end
@@ -104,6 +104,16 @@ defmodule ClaudeSession.Options do
     end
   end
 
+  @doc """
+  Raises `ArgumentError` in the caller where something is not to be said in JSON: later it would be a process that
+  others share.
+  """
+  @spec sayable!(map) :: map
+  def sayable!(payload) do
+    _ = ClaudeSession.JSON.encode!(payload)
+    payload
+  end
+
   @doc "Whether this can be a prompt at all; all else the bridge judges."
   @spec prompt(term) :: :ok | {:error, Error.t()}
   def prompt(prompt) do
@@ -135,7 +145,7 @@ defmodule ClaudeSession.Options do
         |> put("mode", options[:mode] && to_string(options[:mode]))
         |> put("attachments", attachments(options[:attachments]))
 
-      {:ok, key, payload}
+      {:ok, key, sayable!(payload)}
     end
   end
 

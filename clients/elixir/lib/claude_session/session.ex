@@ -7,7 +7,19 @@ defmodule ClaudeSession.Session do
 
   use GenServer, restart: :transient
 
-  alias ClaudeSession.{Asked, Backoff, Error, Event, Link, Options, Subscribers, Target, Telemetry, View}
+  alias ClaudeSession.{
+    Asked,
+    Backoff,
+    Error,
+    Event,
+    Link,
+    Options,
+    Subscribers,
+    Target,
+    Telemetry,
+    Values,
+    View
+  }
 
   # Prompts that may wait here for an answer; as many as a session of the bridge queues.
   @max_asked 1_000
@@ -618,7 +630,7 @@ defmodule ClaudeSession.Session do
     Telemetry.execute(
       [:turn, :stop],
       measured,
-      Map.merge(place(asked), %{turn: turn["id"], status: turn["status"]})
+      Map.merge(place(asked), %{turn: turn["id"], status: Values.turn_status(turn["status"])})
     )
   end
 
