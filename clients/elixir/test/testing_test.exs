@@ -4,7 +4,7 @@ defmodule ClaudeSession.TestingTest do
 
   import ClaudeSession.Testing
 
-  alias ClaudeSession.{Error, Event, Turn}
+  alias ClaudeSession.{Cutter, Error, Event, Turn}
 
   doctest ClaudeSession.Testing
   doctest ClaudeSession.Supervisor
@@ -48,6 +48,22 @@ defmodule ClaudeSession.TestingTest do
                :block,
                :turn_finished
              ]
+  end
+
+  test "a connection that breaks between a prompt's reply and its first event loses nothing",
+       %{bridge: bridge, options: options} do
+    cutter = Cutter.start(options[:url], [0, 0, 1_000])
+    pid = session(url: cutter.url, token: options[:token])
+    expect_submit(bridge, "demo", open_request("Bash", %{}, allowed: reply_with(["a", "b"])))
+    {:ok, _} = ClaudeSession.subscribe(pid)
+    stream = Task.async(fn -> pid |> ClaudeSession.stream("x", id: "k") |> Enum.join() end)
+    submit = Task.async(fn -> ClaudeSession.submit(pid, "x", id: "k") end)
+    assert_receive {ClaudeSession, _, %Event{name: :request_opened, request: request}}
+    # What was asked before is answered by now, whatever it was.
+    assert {:ok, []} = ClaudeSession.history(pid)
+    assert :ok = ClaudeSession.answer(pid, request, :allow)
+    assert {Task.await(stream), Task.await(submit)} == {"ab", {:ok, "ab"}}
+    assert Cutter.cuts(cutter) == 2
   end
 
   test "a bridge that was restarted tells a snapshot, and the turn goes on", %{

@@ -30,6 +30,7 @@ defmodule ClaudeSession.Asked do
     bytes: 0,
     max: 1_000,
     lagging: false,
+    sought: false,
     as: :text,
     on_halt: :interrupt
   ]
@@ -37,6 +38,7 @@ defmodule ClaudeSession.Asked do
   @typedoc """
   `kind` is `:abandoned` once nobody reads any more. `turn` is the turn's id, once it is known; `result` its end, as
   the wire has a turn, `failure` why there will be none. `lagging`: events were dropped.
+  `sought`: it has ended, and is looked for in the history.
   """
   @type t :: %__MODULE__{}
 

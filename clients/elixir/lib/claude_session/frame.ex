@@ -142,7 +142,7 @@ defmodule ClaudeSession.Frame do
   defp assemble(state, fin, opcode, payload) do
     {kind, begun, size} = state.part || {opcode, [], 0}
     size = size + byte_size(payload)
-    whole = [begun | payload]
+    whole = [begun, payload]
 
     cond do
       size > state.max -> {:error, @too_big}

@@ -1,7 +1,8 @@
 defmodule ClaudeSession.Session do
   @moduledoc false
   # The process behind a name: it follows one session of a bridge by its cursor, and tells whoever waits here. What it
-  # knows is `View`; who waits for a prompt is `Asked`; the way to the bridge is `Link`; who follows, `Subscribers`.
+  # knows is `View`; who waits for a prompt is `Asked`, and `Prompts` what is done about it; the way to the
+  # bridge is `Link`; who follows, `Subscribers`.
   #
   # It never blocks. Who calls is answered when there is something to say, or when their own time is up.
 
@@ -14,18 +15,13 @@ defmodule ClaudeSession.Session do
     Event,
     Link,
     Options,
+    Prompts,
     Subscribers,
     Target,
     Telemetry,
-    Values,
     View
   }
 
-  # Prompts that may wait here for an answer; as many as a session of the bridge queues.
-  @max_asked 1_000
-  # Turns of history that are looked through for one that ended while nobody here was looking.
-  @page 50
-  @pages 40
   # How often a bridge that is not where it was is looked for again on this machine.
   @look_ms 2_000
   # How often a subscriber that lags is looked at while nothing happens.
@@ -93,7 +89,7 @@ defmodule ClaudeSession.Session do
   @impl true
   def handle_call({kind, key, payload, options}, {pid, _} = from, state) when kind in [:submit, :stream] do
     with {:ok, state} <- ready(state),
-         :ok <- room(state) do
+         :ok <- Prompts.room(state) do
       asked = %Asked{
         id: state.next,
         session: state.name,
@@ -104,7 +100,7 @@ defmodule ClaudeSession.Session do
         as: options.as,
         max: options.max_buffer,
         on_halt: options.on_halt,
-        timer: timer(options.timeout, {:asked, state.next})
+        timer: Prompts.timer(options.timeout, {:asked, state.next})
       }
 
       Telemetry.execute([:turn, :start], %{system_time: System.system_time()}, %{session: state.name, id: key})
@@ -112,10 +108,10 @@ defmodule ClaudeSession.Session do
       state = %{state | next: state.next + 1}
 
       if kind == :submit do
-        {:noreply, submit(put(state, %{asked | from: from}), asked.id)}
+        {:noreply, Prompts.submit(Prompts.put(state, %{asked | from: from}), asked.id)}
       else
         asked = %{asked | pid: pid, monitor: Process.monitor(pid)}
-        {:reply, {:ok, self(), asked.id}, submit(put(state, asked), asked.id)}
+        {:reply, {:ok, self(), asked.id}, Prompts.submit(Prompts.put(state, asked), asked.id)}
       end
     else
       {:error, error} -> {:reply, {:error, error}, state}
@@ -124,7 +120,7 @@ defmodule ClaudeSession.Session do
 
   def handle_call({:pull, id}, from, state) do
     case state.asked do
-      %{^id => asked} -> {:noreply, deliver(state, %{asked | from: from})}
+      %{^id => asked} -> {:noreply, Prompts.deliver(state, %{asked | from: from})}
       _ -> {:reply, {:error, Error.own(:timeout)}, state}
     end
   end
@@ -134,7 +130,7 @@ defmodule ClaudeSession.Session do
       {:ok, state} ->
         ref = make_ref()
         call = %{from: from, event: event, payload: payload, again: options.again, sent: 0}
-        call = Map.put(call, :timer, timer(options.timeout, {:call, ref}))
+        call = Map.put(call, :timer, Prompts.timer(options.timeout, {:call, ref}))
         {:noreply, push(%{state | calls: Map.put(state.calls, ref, call)}, ref)}
 
       {:error, error} ->
@@ -154,7 +150,7 @@ defmodule ClaudeSession.Session do
   @impl true
   def handle_cast({:halt, id}, state) do
     case state.asked do
-      %{^id => asked} -> {:noreply, abandon(state, asked)}
+      %{^id => asked} -> {:noreply, Prompts.abandon(state, asked)}
       _ -> {:noreply, state}
     end
   end
@@ -181,7 +177,7 @@ defmodule ClaudeSession.Session do
     case state.asked do
       %{^id => asked} ->
         {:noreply,
-         fail(state, asked, Error.own(:timeout, details: %{"id" => asked.key, "turn" => asked.turn}))}
+         Prompts.fail(state, asked, Error.own(:timeout, details: %{"id" => asked.key, "turn" => asked.turn}))}
 
       _ ->
         {:noreply, state}
@@ -200,7 +196,7 @@ defmodule ClaudeSession.Session do
     state = %{state | subscribers: Subscribers.remove(state.subscribers, pid)}
 
     case Enum.find(state.asked, fn {_id, asked} -> asked.monitor == monitor end) do
-      {_id, asked} -> abandon(state, asked)
+      {_id, asked} -> Prompts.abandon(state, asked)
       nil -> state
     end
   end
@@ -245,8 +241,8 @@ defmodule ClaudeSession.Session do
 
   defp news({:reply, {:asked, id}, result}, state) do
     case {state.asked, result} do
-      {%{^id => %{turn: nil} = asked}, {:ok, reply}} -> {:noreply, submitted(state, asked, reply)}
-      {%{^id => %{turn: nil} = asked}, {:error, error}} -> {:noreply, fail(state, asked, error)}
+      {%{^id => %{turn: nil} = asked}, {:ok, reply}} -> {:noreply, Prompts.submitted(state, asked, reply)}
+      {%{^id => %{turn: nil} = asked}, {:error, error}} -> {:noreply, Prompts.fail(state, asked, error)}
       _ -> {:noreply, state}
     end
   end
@@ -255,7 +251,7 @@ defmodule ClaudeSession.Session do
 
   defp news({:reply, {:history, id, page}, result}, state) do
     case state.asked do
-      %{^id => asked} -> {:noreply, looked_up(state, asked, page, result)}
+      %{^id => asked} -> {:noreply, Prompts.looked_up(state, asked, page, result)}
       _ -> {:noreply, state}
     end
   end
@@ -285,7 +281,7 @@ defmodule ClaudeSession.Session do
     state =
       if how == :snapshot, do: anew(state), else: tell(state, %Event{name: :connected, session: state.name})
 
-    state = state.asked |> Map.keys() |> Enum.sort() |> Enum.reduce(state, &submit(&2, &1))
+    state = state.asked |> Map.keys() |> Enum.sort() |> Enum.reduce(state, &Prompts.submit(&2, &1))
     state.calls |> Map.keys() |> Enum.reduce(state, &push(&2, &1))
   end
 
@@ -301,8 +297,8 @@ defmodule ClaudeSession.Session do
                do: View.turn(state.view, asked.turn),
                else: View.turn_by_key(state.view, asked.key)
              ) do
-          nil -> state
-          turn -> found(bind(state, asked, turn["id"]), id, turn)
+          nil -> Prompts.seek(state, asked)
+          turn -> Prompts.found(Prompts.bind(state, asked, turn["id"]), id, turn)
         end
     end
   end
@@ -326,164 +322,6 @@ defmodule ClaudeSession.Session do
   defp ready(%{phase: :refused} = state), do: {:ok, join(state)}
   defp ready(state), do: {:ok, state}
 
-  # --- prompts -----------------------------------------------------------------------------------
-
-  defp room(state) do
-    if map_size(state.asked) < @max_asked do
-      :ok
-    else
-      message = "#{@max_asked} prompts are already waiting here."
-      {:error, %Error{reason: :queue_full, message: message, details: %{"limit" => @max_asked}}}
-    end
-  end
-
-  # As often as it takes: the key makes it one prompt.
-  defp submit(%{phase: :joined} = state, id) do
-    case state.asked[id] do
-      %{turn: nil, payload: payload} ->
-        %{state | link: Link.push(state.link, {:asked, id}, "submit", payload)}
-
-      # Known, and neither open nor among the latest: it ended meanwhile.
-      %{turn: turn, result: nil} = asked ->
-        if View.turn(state.view, turn), do: state, else: look_up(state, asked, nil, 1)
-
-      _ended ->
-        state
-    end
-  end
-
-  defp submit(state, _id), do: state
-
-  defp submitted(state, asked, %{"turn" => turn} = reply) do
-    state = bind(state, asked, turn)
-
-    case View.turn(state.view, turn) do
-      nil ->
-        if reply["status"] in ~w(queued running),
-          do: state,
-          else: look_up(state, state.asked[asked.id], nil, 1)
-
-      known ->
-        found(state, asked.id, known)
-    end
-  end
-
-  defp submitted(state, asked, reply), do: fail(state, asked, Error.own(:unexpected, details: reply))
-
-  defp bind(state, %{kind: :abandoned} = asked, turn) do
-    state |> put(%{asked | turn: turn}) |> call_off(turn) |> delete(asked)
-  end
-
-  defp bind(state, asked, turn) do
-    ids = Map.get(state.turns, turn, [])
-    ids = if asked.id in ids, do: ids, else: [asked.id | ids]
-    put(%{state | turns: Map.put(state.turns, turn, ids)}, %{asked | turn: turn})
-  end
-
-  # The turn of somebody who waits, as it is: perhaps far on, perhaps at its end.
-  defp found(state, id, turn) do
-    case {state.asked[id], turn["status"]} do
-      {nil, _} -> state
-      {_asked, "queued"} -> state
-      {asked, "running"} -> deliver(state, Asked.catch_up(asked))
-      {asked, _ended} -> finish(state, Asked.catch_up(asked), turn)
-    end
-  end
-
-  defp look_up(state, asked, before, page) do
-    payload = if before, do: %{"limit" => @page, "before" => before}, else: %{"limit" => @page}
-    %{state | link: Link.push(state.link, {:history, asked.id, page}, "history", payload)}
-  end
-
-  defp looked_up(state, asked, page, {:ok, %{"turns" => turns}}) do
-    case Enum.find(turns, &(&1["id"] == asked.turn)) do
-      nil when turns == [] or page == @pages ->
-        message = "The turn has ended, and the history does not have it any more."
-
-        fail(state, asked, %Error{reason: :turn_not_found, message: message, details: %{"turn" => asked.turn}})
-
-      nil ->
-        look_up(state, asked, hd(turns)["id"], page + 1)
-
-      turn ->
-        found(state, asked.id, turn)
-    end
-  end
-
-  defp looked_up(state, asked, _page, {:error, error}), do: fail(state, asked, error)
-
-  defp finish(state, %{kind: :submit} = asked, turn) do
-    GenServer.reply(asked.from, Asked.outcome(turn, asked.as))
-    stopped(asked, turn)
-    delete(state, asked)
-  end
-
-  defp finish(state, %{kind: :stream} = asked, turn) do
-    stopped(asked, turn)
-    deliver(state, %{asked | result: turn})
-  end
-
-  defp finish(state, asked, _turn), do: delete(state, asked)
-
-  # To the reader, if it has asked and there is something.
-  defp deliver(state, %{from: from, failure: failure} = asked) when from != nil and failure != nil do
-    GenServer.reply(from, {:error, failure})
-    delete(state, asked)
-  end
-
-  defp deliver(state, asked) do
-    if asked.from != nil and Asked.readable?(asked) do
-      {events, finished?, read} = Asked.read(asked, fn -> View.turn(state.view, asked.turn || "") end)
-      GenServer.reply(asked.from, {:events, events, finished?})
-      if finished?, do: delete(state, read), else: put(state, %{read | from: nil})
-    else
-      put(state, asked)
-    end
-  end
-
-  defp fail(state, asked, error) do
-    Telemetry.execute(
-      [:turn, :exception],
-      %{duration: since(asked)},
-      Map.put(place(asked), :reason, error.reason)
-    )
-
-    case asked.kind do
-      :stream -> deliver(state, %{asked | failure: error})
-      :submit -> GenServer.reply(asked.from, {:error, error}) && delete(state, asked)
-      :abandoned -> delete(state, asked)
-    end
-  end
-
-  defp fail_all(state, error) do
-    state = state.asked |> Map.values() |> Enum.reduce(state, &fail(&2, &1, error))
-    state.calls |> Map.keys() |> Enum.reduce(state, &answer(&2, &1, {:error, error}))
-  end
-
-  # Nobody reads any more.
-  defp abandon(state, %{on_halt: :continue} = asked), do: delete(state, asked)
-
-  defp abandon(state, %{turn: nil} = asked) do
-    if Link.pushed?(state.link, {:asked, asked.id}) do
-      put(state, %{asked | kind: :abandoned, from: nil})
-    else
-      delete(state, asked)
-    end
-  end
-
-  defp abandon(state, asked), do: state |> call_off(asked.turn) |> delete(asked)
-
-  # Only what is known to run or to wait: the next turn is somebody else's.
-  defp call_off(%{phase: :joined} = state, turn) do
-    case View.turn(state.view, turn) do
-      %{"status" => "running"} -> %{state | link: Link.push(state.link, :nobody, "interrupt", %{})}
-      %{"status" => "queued"} -> %{state | link: Link.push(state.link, :nobody, "cancel", %{"turn" => turn})}
-      _ -> state
-    end
-  end
-
-  defp call_off(state, _turn), do: state
-
   # --- events ------------------------------------------------------------------------------------
 
   defp happened(%{phase: :joined} = state, word, payload) do
@@ -498,7 +336,7 @@ defmodule ClaudeSession.Session do
   defp happened(state, _word, _payload), do: state
 
   defp told(state, before, word, payload) do
-    state = if word == "turn_queued" and payload["key"], do: bind_by_key(state, payload), else: state
+    state = if word == "turn_queued" and payload["key"], do: Prompts.bind_by_key(state, payload), else: state
     turn = turn_of(before, word, payload)
     ids = Map.get(state.turns, turn, [])
 
@@ -507,8 +345,8 @@ defmodule ClaudeSession.Session do
     else
       event = %{Event.from_wire(state.name, word, payload) | turn: turn}
       state = tell(state, event)
-      state = Enum.reduce(ids, state, &deliver(&2, Asked.put(&2.asked[&1], event)))
-      if word == "turn_finished", do: finish_all(state, turn), else: state
+      state = Enum.reduce(ids, state, &Prompts.deliver(&2, Asked.put(&2.asked[&1], event)))
+      if word == "turn_finished", do: Prompts.finish_all(state, turn), else: state
     end
   end
 
@@ -518,20 +356,6 @@ defmodule ClaudeSession.Session do
 
   defp turn_of(_before, "request_opened", %{"request" => request}), do: request["turn"]
   defp turn_of(_before, _word, payload), do: payload["turn"]
-
-  defp bind_by_key(state, %{"key" => key, "turn" => turn}) do
-    for {_id, %{key: ^key, turn: nil} = asked} <- state.asked,
-        reduce: state,
-        do: (state -> bind(state, asked, turn))
-  end
-
-  defp finish_all(state, turn) do
-    result = View.turn(state.view, turn)
-
-    for id <- Map.get(state.turns, turn, []), asked = state.asked[id], reduce: state do
-      state -> finish(state, asked, result)
-    end
-  end
 
   defp tell(state, event) do
     followed(%{
@@ -576,7 +400,7 @@ defmodule ClaudeSession.Session do
         state
 
       {call, calls} ->
-        cancel(call.timer)
+        Prompts.cancel(call.timer)
         GenServer.reply(call.from, told_twice(call, result))
         %{state | calls: calls}
     end
@@ -601,39 +425,8 @@ defmodule ClaudeSession.Session do
     end
   end
 
-  # --- small things ------------------------------------------------------------------------------
-
-  defp put(state, asked), do: %{state | asked: Map.put(state.asked, asked.id, asked)}
-
-  defp delete(state, asked) do
-    cancel(asked.timer)
-    if asked.monitor, do: Process.demonitor(asked.monitor, [:flush])
-
-    turns =
-      case List.delete(Map.get(state.turns, asked.turn, []), asked.id) do
-        [] -> Map.delete(state.turns, asked.turn)
-        ids -> Map.put(state.turns, asked.turn, ids)
-      end
-
-    %{state | asked: Map.delete(state.asked, asked.id), turns: turns}
+  defp fail_all(state, error) do
+    state = state.asked |> Map.values() |> Enum.reduce(state, &Prompts.fail(&2, &1, error))
+    state.calls |> Map.keys() |> Enum.reduce(state, &answer(&2, &1, {:error, error}))
   end
-
-  defp timer(:infinity, _what), do: nil
-  defp timer(ms, what), do: Process.send_after(self(), {:timeout, what}, ms)
-
-  defp cancel(nil), do: :ok
-  defp cancel(timer), do: Process.cancel_timer(timer)
-
-  defp stopped(asked, turn) do
-    measured = %{duration: since(asked), cost_usd: turn["cost_usd"]}
-
-    Telemetry.execute(
-      [:turn, :stop],
-      measured,
-      Map.merge(place(asked), %{turn: turn["id"], status: Values.turn_status(turn["status"])})
-    )
-  end
-
-  defp place(asked), do: %{session: asked.session, id: asked.key}
-  defp since(asked), do: System.monotonic_time() - asked.begun
 end

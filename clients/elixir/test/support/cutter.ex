@@ -1,13 +1,14 @@
 defmodule ClaudeSession.Cutter do
   @moduledoc false
-  # A way to the bridge that breaks where a test wants it to: `allow` numbered events pass on each connection, then it
-  # is cut; `half`: in the middle of the frame behind the last, else right at its end.
+  # A way to the bridge that breaks where a test wants it to: `allow` numbered events pass on each connection (a list:
+  # on the first, the second and so on; the last of it counts for all others), then it is cut; `half`: in the middle of the frame behind the last, else right at its end.
 
   alias ClaudeSession.Frame
 
   defstruct [:port, :pid]
 
   def start(url, allow, half \\ false) do
+    allow = List.wrap(allow)
     %URI{port: to} = URI.parse(url)
 
     {:ok, listener} =
@@ -33,13 +34,13 @@ defmodule ClaudeSession.Cutter do
     pid =
       spawn_link(fn ->
         receive do
-          :go -> serve(client, to, allow, half, cuts)
+          :go -> serve(client, to, hd(allow), half, cuts)
         end
       end)
 
     :gen_tcp.controlling_process(client, pid)
     send(pid, :go)
-    accept(listener, to, allow, half, cuts)
+    accept(listener, to, if(tl(allow) == [], do: allow, else: tl(allow)), half, cuts)
   end
 
   defp serve(client, to, allow, half, cuts) do
