@@ -48,6 +48,16 @@ defmodule ClaudeSession.BridgeTest do
       assert text == String.trim_trailing(words(25))
       assert {:ok, [_, %Turn{text: ^text}]} = ClaudeSession.history(name)
       assert {:ok, %{backend: unquote(backend), name: ^name, state: :idle}} = ClaudeSession.status(name)
+
+      if unquote(backend) == :tmux do
+        {:ok, terminal} = ClaudeSession.Terminal.start_link(name, options)
+        assert_receive {ClaudeSession.Terminal, ^name, {:screen, %{screen: screen}}}
+        assert screen =~ "w24"
+        :ok = ClaudeSession.Terminal.input(terminal, "typed")
+        assert_receive {ClaudeSession.Terminal, ^name, {:output, bytes}} when is_binary(bytes)
+        :ok = ClaudeSession.Terminal.input(terminal, String.duplicate("\b", 5))
+        GenServer.stop(terminal)
+      end
     end
   end
 
@@ -161,6 +171,25 @@ defmodule ClaudeSession.BridgeTest do
     assert :ok = ClaudeSession.delete(name, options)
     assert_receive {ClaudeSession, ^name, %Event{name: :closed}}
     assert_receive {:DOWN, ^monitor, _, _, {:shutdown, :session_deleted}}
+  end
+
+  @tag :shared
+  test "a live screen: the picture, what is written on it, keys", %{options: options, name: name} do
+    {:ok, %{state: _}} = ClaudeSession.status(name)
+    {:ok, terminal} = ClaudeSession.Terminal.start_link(name, options)
+    assert_receive {ClaudeSession.Terminal, ^name, {:screen, %{cols: cols, rows: _}}}
+    :ok = ClaudeSession.Terminal.resize(terminal, cols + 1, 30)
+    wide = cols + 1
+    assert_receive {ClaudeSession.Terminal, ^name, {:screen, %{cols: ^wide, rows: 30}}}
+
+    # A headless CLI's pane echoes nothing; the keys are for whoever attaches. That they are taken is what can be seen.
+    :ok = ClaudeSession.Terminal.input(terminal, "x")
+    assert {:ok, _} = ClaudeSession.submit(name, "hello")
+    assert Process.alive?(terminal)
+    monitor = Process.monitor(terminal)
+    GenServer.stop(terminal)
+    assert_receive {:DOWN, ^monitor, _, _, :normal}
+    assert {:error, %Error{reason: :invalid_name}} = ClaudeSession.Terminal.start_link("no spaces", options)
   end
 
   # 20 here, 200 in the soak: every reconnect takes its time.
