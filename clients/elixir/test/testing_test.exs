@@ -118,6 +118,7 @@ defmodule ClaudeSession.TestingTest do
     assert map_size(:sys.get_state(bridge).peers) == 1
   end
 
+  @tag timeout: 300_000
   test "a slow reader holds no more than its bound, and has the whole text", %{
     bridge: bridge,
     options: options

@@ -69,7 +69,7 @@ defmodule ClaudeSession.Session do
         state
 
       {:ok, target} ->
-        if state.link, do: Link.close(state.link)
+        state = left(state)
         link = Link.open(target, "session:" <> state.name, Options.heartbeat(state.connection))
         %{state | target: target, link: link, error: nil, phase: :down}
 
@@ -80,6 +80,13 @@ defmodule ClaudeSession.Session do
       {:error, _error} ->
         state
     end
+  end
+
+  defp left(%{link: nil} = state), do: state
+
+  defp left(state) do
+    Link.close(state.link)
+    lost(state, Link.tags(state.link))
   end
 
   defp look_later, do: Process.send_after(self(), :look, @look_ms)
