@@ -80,8 +80,8 @@ defmodule ClaudeSession.TestingTest do
 
     {:ok, _} = ClaudeSession.subscribe(pid)
     task = Task.async(fn -> pid |> ClaudeSession.stream("x") |> Enum.join() end)
-    submitted = Task.async(fn -> ClaudeSession.submit(pid, "y") end)
     assert_receive {ClaudeSession, _, %Event{name: :request_opened, request: request}}
+    submitted = Task.async(fn -> ClaudeSession.submit(pid, "y") end)
     disconnect(bridge, epoch: :new)
 
     assert_receive {ClaudeSession, _,
