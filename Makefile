@@ -13,7 +13,7 @@ LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-inde
 # order of their names the slow ones come first, so that no long file is left over for the end.
 APART := --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
-.PHONY: help setup run check test bench soak lock docs format clean
+.PHONY: help setup run check test bench soak dialyzer lock docs format clean
 
 help:  ## list what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /'
@@ -47,6 +47,9 @@ clients/js/node_modules/.installed: .venv/python clients/js/package-lock.json
 .venv/browser: .venv/python scripts/setup-browser
 	@scripts/setup-browser && touch $@
 
+.venv/elixir: .venv/python scripts/setup-elixir
+	@scripts/setup-elixir && touch $@
+
 run: setup  ## serve on 127.0.0.1:4040; on the simulator where nobody is logged in
 	@scripts/run
 
@@ -56,17 +59,20 @@ check: setup  ## what an edit needs, in seconds: format, lint, types, fast tests
 	@$(BIN)/mypy
 	@$(BIN)/pytest tests/test_architecture.py tests/unit $(wildcard tests/wire tests/contract) -m "not real and not soak"
 
-test: setup .venv/browser clients/js/node_modules/.installed  ## everything but the soak
+test: setup .venv/browser .venv/elixir clients/js/node_modules/.installed  ## everything but the soak
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/pytest tests -m "not soak" $(APART)
 
-soak: setup .venv/browser clients/js/node_modules/.installed  ## what takes longer: long drills, big fuzz runs
+soak: setup .venv/browser .venv/elixir clients/js/node_modules/.installed  ## what takes longer: long drills, big fuzz runs
 	@$(BIN)/pytest tests -m soak --timeout 3600
 
 bench: setup  ## measure, and write bench/REPORT.md
 	@$(BIN)/python -m bench
+
+dialyzer: .venv/elixir  ## check the Elixir client's types; minutes the first time, then seconds
+	@scripts/dialyzer
 
 docs: setup  ## rewrite what is made from the code: reference pages, the JavaScript client's codes
 	@$(BIN)/python scripts/reference.py
@@ -83,5 +89,6 @@ lock: .venv/python  ## resolve requirements.lock anew; names no registry
 	@if grep -nE '://|^-|file:' requirements.lock; then echo "the lock names a place"; exit 1; fi
 
 clean:  ## remove what was built or installed here
-	rm -rf .venv tests/js/node_modules clients/js/node_modules clients/js/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf .venv tests/js/node_modules clients/js/node_modules clients/js/dist clients/elixir/_build .mypy_cache .ruff_cache \
+		.pytest_cache .hypothesis dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
