@@ -89,6 +89,6 @@ lock: .venv/python  ## resolve requirements.lock anew; names no registry
 	@if grep -nE '://|^-|file:' requirements.lock; then echo "the lock names a place"; exit 1; fi
 
 clean:  ## remove what was built or installed here
-	rm -rf .venv tests/js/node_modules clients/js/node_modules clients/js/dist clients/elixir/_build .mypy_cache .ruff_cache \
+	rm -rf .venv tests/js/node_modules clients/js/node_modules clients/js/dist clients/elixir/_build clients/elixir/tmp .mypy_cache .ruff_cache \
 		.pytest_cache .hypothesis dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
