@@ -27,7 +27,7 @@ def joined(bridge: BridgeProcess, clients: Clients, backend: str) -> JsChannel:
     return socket.join("session:demo", {"start": {"backend": backend}}, resume=True)
 
 
-@pytest.mark.parametrize("backend", ["headless", "tmux"])
+@pytest.mark.parametrize("backend", ["headless", pytest.param("tmux", marks=pytest.mark.soak)])
 def test_files_in_the_queue_outlive_the_bridge(
     own_bridge: BridgeProcess, clients: Clients, backend: str
 ) -> None:
@@ -49,7 +49,7 @@ def test_files_in_the_queue_outlive_the_bridge(
     assert "The word is marmalade." in json.dumps(blocks_of(request))
 
 
-@pytest.mark.parametrize("backend", ["headless", "tmux"])
+@pytest.mark.parametrize("backend", ["headless", pytest.param("tmux", marks=pytest.mark.soak)])
 def test_a_bridge_killed_right_after_accepting_hands_files_over_once(
     own_bridge: BridgeProcess, clients: Clients, backend: str
 ) -> None:

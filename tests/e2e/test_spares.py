@@ -81,6 +81,7 @@ def test_a_kill_changes_nothing_for_what_waits_nor_for_what_was_taken(
     assert {'claude_bridge_spares{state="ready"} 2', "claude_bridge_spares_taken_total 0"} <= told
 
 
+@pytest.mark.soak
 def test_a_taken_spare_survives_the_journal(keeping: BridgeProcess, clients: Clients) -> None:
     """It is taken up with the conversation that it began, and remembers it also after its process."""
     channel = taken(keeping, clients, "demo")
@@ -98,6 +99,7 @@ def test_a_taken_spare_survives_the_journal(keeping: BridgeProcess, clients: Cli
     assert "remember the heron" in str(keeping.requests("and now?")[0]["messages"])
 
 
+@pytest.mark.soak
 def test_after_a_reboot_the_session_is_resumed_and_the_spares_are_new(
     keeping: BridgeProcess, clients: Clients
 ) -> None:
