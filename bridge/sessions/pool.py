@@ -340,10 +340,10 @@ class Pool:
             self.want()
         while True:
             try:
+                await self._let_go()
                 if self._wanted.is_set():
                     await self._staff()
                     self._try_failed()
-                await self._let_go()
                 await self._drop_old()
             except (BridgeError, JournalError) as e:
                 log.warning("a pool could not be looked after", pool=self.name, problem=str(e))
@@ -372,11 +372,15 @@ class Pool:
                 actor.call(RestartSession(), None, lambda _: None)
 
     async def _let_go(self) -> None:
-        """Of workers that are more than are wanted, those that have nothing to do."""
-        for name in [n for n in self._load if n not in self._names()]:
-            if not self._load[name]:
+        """Of workers that are more than are wanted, or run on another backend than is wanted now, those that
+        have nothing to do."""
+        for name in [n for n, load in self._load.items() if not load]:
+            actor = self._registry.worker(name)
+            if name not in self._names():
                 await self._registry.dismiss(name)
                 del self._load[name]
+            elif actor is not None and actor.core.facts.backend != self.config.backend:
+                await self._registry.dismiss(name)
 
     async def _drop_old(self) -> None:
         before = self._clock.now() - self.config.keep_s

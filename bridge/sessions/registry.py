@@ -621,7 +621,7 @@ class Registry:
         if self._workers is None:
             return False
         options, _ = self._workers.terms(facts.name)
-        if options is not None:
+        if options is not None and options.backend == facts.backend:  # else it is replaced once it is idle
             try:
                 facts.options = self.resolved(options)
             except BridgeError as e:

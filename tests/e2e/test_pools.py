@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -206,3 +207,26 @@ def test_the_command_asks(pooled: BridgeProcess) -> None:
     refused = pooled.run("ask", "question", "--pool", "nobody")
     assert refused.returncode == 4
     assert "There is no pool 'nobody'" in refused.stderr
+
+
+async def test_another_backend_is_taken_up_at_the_next_start(tmp_path: Path) -> None:
+    """By other workers, which have no process then."""
+    with running_bridge(tmp_path, CLAUDE_BRIDGE_POOLS='{"default": {"size": 1}}') as bridge:
+        await answer(bridge, "question-before", "before")
+        await asyncio.to_thread(bridge.stop)
+        changed = {"default": {"size": 1, "backend": "api"}}
+        bridge._env = {**bridge._env, "CLAUDE_BRIDGE_POOLS": json.dumps(changed)}
+        await asyncio.to_thread(bridge.start)
+        await until_warm(bridge, "default", 1)
+        assert (await answer(bridge, "question-after", "after"))["text"] == "You said: question-after"
+        assert_asked_alone(bridge, "question-after")
+        async with connect(bridge.address) as connection:
+            await connection.join("sessions", {})
+            tree = await connection.push("sessions", "tree", {})
+        assert '"backend":"api"' in json.dumps(tree, separators=(",", ":"))
+        assert (
+            "claude__pool"
+            not in subprocess.run(
+                ["tmux", "-L", bridge.tmux_socket, "ls"], capture_output=True, text=True, check=False
+            ).stdout
+        )
