@@ -60,6 +60,7 @@ def taken(bridge: BridgeProcess, clients: Clients, name: str) -> JsChannel:
     return channel
 
 
+@pytest.mark.soak
 def test_a_kill_changes_nothing_for_what_waits_nor_for_what_was_taken(
     keeping: BridgeProcess, clients: Clients
 ) -> None:
