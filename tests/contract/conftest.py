@@ -25,16 +25,19 @@ NOT_OF_THE_API = {
 """Modules and tests that are about what the backend `api` does not have, and why."""
 
 
-LONG_OVER_THE_TUI = ("test_fifty_prompts_at_once_are_fifty_turns_in_order",)
+LONG_OVER_THE_TUI = (
+    "test_fifty_prompts_at_once_are_fifty_turns_in_order",
+    "test_an_interrupt_right_behind_its_prompt_ends_it",
+)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes a second each in the TUI and there are hundreds of: `make test` tries every third over it,
+    """What takes a second each in the TUI and there are hundreds of: `make test` tries every fifth over it,
     the soak the others."""
     tui = [i for i in items if isinstance(i, pytest.Function) and _backend_of(i) == "tmux"]
     awkward = [i for i in tui if i.path.name == "test_awkward_prompts.py"]
-    for item in (i for n, i in enumerate(awkward) if n % 3):
+    for item in (i for n, i in enumerate(awkward) if n % 5):
         item.add_marker(pytest.mark.soak)
     for item in (i for i in tui if i.originalname in LONG_OVER_THE_TUI):
         item.add_marker(pytest.mark.soak)

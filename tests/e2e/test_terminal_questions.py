@@ -223,6 +223,7 @@ def test_a_question_is_answered_by_a_client(sessions: Sessions, attach: Attach) 
     assert_over(sessions, channel, person)
 
 
+@pytest.mark.soak
 def test_a_question_is_answered_at_the_keyboard(sessions: Sessions, attach: Attach) -> None:
     """It closes for clients, and all see what was chosen."""
     channel = sessions.join()

@@ -232,6 +232,7 @@ def test_an_answer_goes_on_where_that_was_asked_for(kept: BridgeProcess, clients
     assert channel.ask("and now?").text == "You said: and now?"
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)  # a bridge on a busy machine takes ten seconds to start
 def test_killed_again_and_again_nothing_is_lost_or_asked_twice(kept: BridgeProcess, clients: Clients) -> None:
     """Four kills while prompts stream in: each turn ends once, and what had begun is not asked for again."""

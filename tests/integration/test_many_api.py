@@ -15,6 +15,7 @@ GROWTH_MIB = 60
 """Room for their replay, and far less than a copy more of anything big."""
 
 
+@pytest.mark.soak
 async def test_a_hundred_sessions_stream_at_once(own_bridge: BridgeProcess) -> None:
     """Each its own words, all of them; and a second round takes no more memory than the first."""
     assert own_bridge.process is not None

@@ -195,6 +195,7 @@ async def test_a_prompt_on_its_way_is_typed_once_or_its_fate_is_unknown(
             await judge(rig, turn, step)
 
 
+@pytest.mark.soak
 async def test_a_long_prompt_that_stands_in_the_box_already_is_sent_as_it_is(
     rig: TuiRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,6 +295,7 @@ async def test_a_turn_that_goes_on_while_no_bridge_runs(rig: TuiRig) -> None:
         assert len(await rig.turns()) == 2
 
 
+@pytest.mark.soak
 async def test_what_stood_there_when_the_process_was_started_is_not_told_again(rig: TuiRig) -> None:
     """The bridge goes before the new process has said a word."""
     async with rig.bridge():
@@ -346,6 +348,7 @@ async def test_an_idle_session_is_found_as_it_was(rig: TuiRig) -> None:
         assert len(await rig.turns()) == 2
 
 
+@pytest.mark.soak
 async def test_an_escape_before_the_first_word_while_no_bridge_runs(rig: TuiRig) -> None:
     """Only the status tells of it."""
     async with rig.bridge():
@@ -385,6 +388,7 @@ async def test_a_question_that_is_open_while_the_bridge_is_away(rig: TuiRig, mea
         assert len(rig.all(RequestOpened)) == 1
 
 
+@pytest.mark.soak
 async def test_a_conversation_that_was_cleared_while_the_bridge_was_away(rig: TuiRig) -> None:
     """What was said in the new one meanwhile is told, and nothing of the old one again."""
     async with rig.bridge():
@@ -424,6 +428,7 @@ async def test_stopped_and_started_the_conversation_goes_on(rig: TuiRig) -> None
         assert len(await rig.turns()) == 2
 
 
+@pytest.mark.soak
 async def test_a_prompt_right_behind_a_change_waits_for_the_new_process(
     tmp_path: Path, simulator: RunningSimulator, claude_path: Path
 ) -> None:

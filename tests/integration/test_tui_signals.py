@@ -112,6 +112,7 @@ async def test_hooks_that_nobody_hears(rig: TuiRig) -> None:
     assert [b.output for b in blocks if isinstance(b, ToolBlock)] == ["ran"]
 
 
+@pytest.mark.soak
 async def test_hooks_that_fail(rig: TuiRig) -> None:
     rig.hooks.spoil = lambda: "500"
     await all_turns(rig)
@@ -133,6 +134,7 @@ async def test_hooks_that_are_lost_from_the_middle_of_a_turn_on(rig: TuiRig) -> 
     await all_turns(rig, begin)
 
 
+@pytest.mark.soak
 async def test_hooks_that_are_late(rig: TuiRig) -> None:
     """The first by more than an acknowledgement is waited for; meanwhile the status says busy."""
     delays = iter([6.2])
@@ -168,6 +170,7 @@ async def test_an_escape_before_the_first_word_without_a_status_file(rig: TuiRig
     assert (after.status, after.text) == ("completed", "Well.")
 
 
+@pytest.mark.soak
 async def test_neither_hooks_nor_a_status_file(rig: TuiRig) -> None:
     """The transcript alone."""
     rig.status_file.unlink()
