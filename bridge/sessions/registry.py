@@ -253,20 +253,20 @@ class Registry:
         if self._adopting is None:
             return
         async with self._looking:
-            known, self._orphans = self._orphans, {}
+            found: dict[str, Stray] = {}  # until all is known, and where tmux cannot say, it is as it was
             for stray in await self._adopting.look():
                 if stray.name in self._actors or stray.name in self._in_change:
                     continue
                 if not await self._taken_up(stray, self._adopting.sidecars):
-                    self._orphans[stray.name] = stray
-                    if stray.name not in known:
+                    found[stray.name] = stray
+                    if stray.name not in self._orphans:
                         log.warning(
                             "found a session that is on no record; it is left alone",
                             session=stray.name,
                             attach=stray.attach,
                             end=stray.end,
                         )
-            self._looked = True
+            self._orphans, self._looked = found, True
 
     async def _taken_up(self, stray: Stray, sidecars: Sidecars) -> bool:
         named = NAME.fullmatch(stray.name) or INNER.fullmatch(stray.name)

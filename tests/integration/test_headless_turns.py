@@ -269,9 +269,10 @@ async def test_a_prompt_is_taken_word_for_word(rig: Rig) -> None:
 
 
 async def test_claude_going_on_by_itself_is_a_turn(rig: Rig) -> None:
-    """A background task has ended, and Claude says something about it."""
-    await rig.start(allowed_tools=["Bash(echo *)"])
-    tool = ["Bash", {"command": "echo hi", "run_in_background": True}]
+    """A background task has ended, and Claude says something about it; one that ends before its turn does is
+    told in that turn."""
+    await rig.start(allowed_tools=["Bash(sleep *)"])
+    tool = ["Bash", {"command": "sleep 2", "run_in_background": True}]
     await rig.ask(sim(text="It runs.", tools=[tool]))
     await rig.until(PromptTyped)
     assert (await rig.until(TurnEnded)).status == "completed"
