@@ -9,10 +9,10 @@ PIP := env -u PIP_REQUIRE_VIRTUALENV -u PIP_USER -u PIP_TARGET $(BIN)/python -m 
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q \
 	--extra dev --extra claude --extra api
 
-# Most of a test that runs the real CLI is waiting: two more than there are cores, up to six. A file's tests stay
+# Most of a test that runs the real CLI is waiting: one more than there are cores, up to six. A file's tests stay
 # together: they share a bridge. In the order of their names the slow ones come first, so that no long file is
 # left over for the end.
-WORKERS := $(shell n=$$(( $$(nproc) + 2 )); echo $$(( n < 6 ? n : 6 )))
+WORKERS := $(shell n=$$(( $$(nproc) + 1 )); echo $$(( n < 6 ? n : 6 )))
 APART := --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 .PHONY: help setup run check test bench soak dialyzer lock docs format clean
