@@ -130,7 +130,7 @@ async def test_a_reader_that_stops_costs_fifty_others_nothing(
     turns = max(3, seconds * 6 // STOPPED_S)
     deltas = DELTAS * seconds // STOPPED_S // turns
     per_s = DELTAS / STOPPED_S
-    async with crowd() as there:
+    async with crowd(idle_timeout_s=600) as there:  # they only listen, which else ends after a minute
         watching = await there.come(5)
         await there.come(READERS - 5, glances=True)
 
