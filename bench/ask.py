@@ -20,9 +20,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.first_delta import simulator
+from bench.first_delta import configured, simulator
 from bench.harness import BridgeProcess, PhoenixClient, folder, row, show
-from bridge.config import ClaudeConfig
 from bridge.sessions.claude import launch
 
 QUESTIONS, COLD = 200, 10
@@ -69,15 +68,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
     """The rows of the report."""
     count, colds = (20, 3) if quick else (QUESTIONS, COLD)
     with folder() as home, simulator(home) as base_url:
-        for name in ("claude-config", "claude-home", "work"):
-            (home / name).mkdir()
-        table = {
-            "base_url": base_url,
-            "api_key": "sk-ant-simulated-bench",
-            "config_dir": str(home / "claude-config"),
-            "home": str(home / "claude-home"),
-        }
-        config = ClaudeConfig(**table)  # type: ignore[arg-type]
+        table, config = configured(home, base_url)
         env = launch.environment(config, os.environ)
         slow = cold(launch.find_claude(config), env, home / "work", colds)
         with BridgeProcess(home, table, **{"pools.default": {"size": WORKERS}}) as bridge:

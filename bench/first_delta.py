@@ -188,18 +188,23 @@ async def measure(port: int, cold: Cold, bare: Bare, runs: int) -> dict[str, lis
     return times
 
 
+def configured(home: Path, base_url: str) -> tuple[dict[str, str], ClaudeConfig]:
+    """The CLI pointed at a simulator, with folders of its own, as a table of the configuration and read."""
+    for name in ("claude-config", "claude-home", "work"):
+        (home / name).mkdir()
+    table = {
+        "base_url": base_url,
+        "api_key": "sk-ant-simulated-bench",
+        "config_dir": str(home / "claude-config"),
+        "home": str(home / "claude-home"),
+    }
+    return table, ClaudeConfig.model_validate(table)
+
+
 def run(quick: bool) -> list[dict[str, Any]]:
     """The rows of the report."""
     with folder() as home, simulator(home) as base_url:
-        for name in ("claude-config", "claude-home", "work"):
-            (home / name).mkdir()
-        table = {
-            "base_url": base_url,
-            "api_key": "sk-ant-simulated-bench",
-            "config_dir": str(home / "claude-config"),
-            "home": str(home / "claude-home"),
-        }
-        config = ClaudeConfig(**table)  # type: ignore[arg-type]
+        table, config = configured(home, base_url)
         claude = launch.find_claude(config)
         cold = Cold(claude, launch.environment(config, os.environ), home / "work")
         bare = Bare(claude, config, home, home / "work")

@@ -20,9 +20,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.first_delta import Cold, prompt, simulator
+from bench.first_delta import Cold, configured, prompt, simulator
 from bench.harness import BridgeProcess, PhoenixClient, folder, row, show, spread
-from bridge.config import ClaudeConfig
 from bridge.sessions.claude import launch
 
 RUNS = 10
@@ -93,15 +92,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
     """The rows of the report."""
     count, many, runs = (2, 6, 3) if quick else (KEPT, BURST, RUNS)
     with folder() as home, simulator(home) as base_url:
-        for name in ("claude-config", "claude-home", "work"):
-            (home / name).mkdir()
-        table = {
-            "base_url": base_url,
-            "api_key": "sk-ant-simulated-bench",
-            "config_dir": str(home / "claude-config"),
-            "home": str(home / "claude-home"),
-        }
-        config = ClaudeConfig(**table)  # type: ignore[arg-type]
+        table, config = configured(home, base_url)
         environment = launch.environment(config, os.environ)
         cold = Cold(launch.find_claude(config), environment, home / "work")
         kept = {"high": count, "starts_per_s": 2, "memory_mb": 300 * count}
