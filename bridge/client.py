@@ -293,6 +293,31 @@ class Submission:
     turn: str | None = None
 
 
+class Patience:
+    """With a bridge that is gone, from the first loss to the next word of it."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lost_at: float | None = None
+        self._tries = 0
+
+    def lost(self, remedy: str) -> bool:
+        """The connection was lost, or not made; whether that is the first time. Raises `BridgeUnreachable`
+        where it has taken too long."""
+        now = self._clock()
+        self._lost_at = now if self._lost_at is None else self._lost_at
+        if now - self._lost_at > PATIENCE_S:
+            raise BridgeUnreachable(
+                f"The bridge has not come back for {PATIENCE_S:.0f} seconds.", remedy
+            ) from None
+        return self._tries == 0
+
+    def wait_s(self) -> float:
+        """Before the next try."""
+        self._tries += 1
+        return BACKOFF_S[min(self._tries, len(BACKOFF_S)) - 1]
+
+
 async def follow(
     look: Look,
     session: str,
@@ -312,8 +337,7 @@ async def follow(
     `RefusedByBridge` when it says no. Safe to cancel: the session goes on.
     """
     cursor = Cursor()
-    lost_at: float | None = None
-    tries = 0
+    patience = Patience(clock)
     while True:
         try:
             async with connect(look.address()) as connection:
@@ -322,7 +346,7 @@ async def follow(
                 payload = {"turns": turns, **ask_to_start, **cursor.after()}
                 reply = await connection.join(f"session:{session}", payload)
                 cursor.joined(reply)
-                lost_at, tries = None, 0
+                patience = Patience(clock)
                 yield "joined", reply
                 happenings = _events(connection, session, cursor, reply, start, submission)
                 async with aclosing(happenings):
@@ -330,19 +354,12 @@ async def follow(
                         yield happening
                 return
         except (ConnectionLost, BridgeUnreachable) as e:
-            now = clock()
             if cursor.epoch is None and isinstance(e, BridgeUnreachable):
                 raise
-            lost_at = now if lost_at is None else lost_at
-            if now - lost_at > PATIENCE_S:
-                raise BridgeUnreachable(
-                    f"The bridge has not come back for {PATIENCE_S:.0f} seconds.",
-                    f"The session goes on by itself. Look again with: claude-bridge tail {session}",
-                ) from None
-            if tries == 0:
+            remedy = f"The session goes on by itself. Look again with: claude-bridge tail {session}"
+            if patience.lost(remedy):
                 yield "lost", {"why": str(e).partition("\n")[0]}
-            await sleep(BACKOFF_S[min(tries, len(BACKOFF_S) - 1)])
-            tries += 1
+            await sleep(patience.wait_s())
 
 
 async def ask_pool(
@@ -358,8 +375,7 @@ async def ask_pool(
 
     Raises and may be cancelled as `follow`.
     """
-    lost_at: float | None = None
-    tries = 0
+    patience = Patience(clock)
     while True:
         try:
             async with (
@@ -367,23 +383,17 @@ async def ask_pool(
                 aclosing(_asked(connection, f"pool:{pool}", submission)) as happenings,
             ):
                 async for happening in happenings:
-                    lost_at, tries = None, 0
+                    patience = Patience(clock)
                     yield happening
             return
         except (ConnectionLost, BridgeUnreachable) as e:
-            now = clock()
             if submission.turn is None and isinstance(e, BridgeUnreachable):
                 raise
-            lost_at = now if lost_at is None else lost_at
-            if now - lost_at > PATIENCE_S:
-                raise BridgeUnreachable(
-                    f"The bridge has not come back for {PATIENCE_S:.0f} seconds.",
-                    f"The question goes on by itself. Ask again with --id {submission.payload['id']}",
-                ) from None
-            if tries == 0:
+            if patience.lost(
+                f"The question goes on by itself. Ask again with --id {submission.payload['id']}"
+            ):
                 yield "lost", {"why": str(e).partition("\n")[0]}
-            await sleep(BACKOFF_S[min(tries, len(BACKOFF_S) - 1)])
-            tries += 1
+            await sleep(patience.wait_s())
 
 
 async def _asked(
