@@ -23,6 +23,7 @@ from bridge.config import ClaudeConfig, TmuxConfig
 from bridge.drill.stage import remove_socket
 from bridge.sessions.backends import ask_hook
 from bridge.sessions.backends.hooks import HookServer
+from bridge.sessions.backends.tty import is_raw
 from bridge.sessions.claude.launch import LAUNCHER, Start
 from bridge.sessions.claude.tui_launch import (
     Hooks,
@@ -192,6 +193,8 @@ class Tui:
         self.keys(*keys)
         done = self.editor / "done"
         await self.until((done / "found").exists)
+        # The shim's last word comes before its end: until the TUI has its terminal back, that keeps a Backspace.
+        await self.until(lambda: is_raw(self.pane.tty))
         return done
 
     async def sent(self, prompt: str) -> str:
