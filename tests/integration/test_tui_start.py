@@ -193,7 +193,7 @@ class Tui:
         self.keys(*keys)
         done = self.editor / "done"
         await self.until((done / "found").exists)
-        # The shim's last word comes before its end: until the TUI has its terminal back, that keeps a Backspace.
+        # Its last word comes before its end: until the TUI has its terminal back, that keeps a Backspace.
         await self.until(lambda: is_raw(self.pane.tty))
         return done
 
