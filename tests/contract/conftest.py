@@ -33,13 +33,13 @@ LONG_OVER_THE_TUI = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes a second each in the TUI and there are hundreds of: `make test` tries every fifth over it,
-    the soak the others."""
-    tui = [i for i in items if isinstance(i, pytest.Function) and _backend_of(i) == "tmux"]
-    awkward = [i for i in tui if i.path.name == "test_awkward_prompts.py"]
+    """There are hundreds of awkward prompts: `make test` tries every fifth, others over each backend, and the
+    soak the rest."""
+    tests = [i for i in items if isinstance(i, pytest.Function)]
+    awkward = [i for i in tests if i.path.name == "test_awkward_prompts.py"]
     for item in (i for n, i in enumerate(awkward) if n % 5):
         item.add_marker(pytest.mark.soak)
-    for item in (i for i in tui if i.originalname in LONG_OVER_THE_TUI):
+    for item in (i for i in tests if _backend_of(i) == "tmux" and i.originalname in LONG_OVER_THE_TUI):
         item.add_marker(pytest.mark.soak)
 
 

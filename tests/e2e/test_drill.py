@@ -19,7 +19,10 @@ from tests.fakes.bridge import ROOT
 pytestmark = pytest.mark.real
 
 
-@pytest.mark.parametrize("seed", [["--seed", "7"], []], ids=["the same seed", "a fresh seed"])
+@pytest.mark.parametrize(
+    "seed",
+    [pytest.param([], id="a fresh seed"), pytest.param(["--seed", "7"], id="7", marks=pytest.mark.soak)],
+)
 def test_a_short_drill_loses_nothing(seed: list[str], tmp_path: Path, claude_path: Path) -> None:
     """What a person types; the seed of a failure stands in its output."""
     env = {

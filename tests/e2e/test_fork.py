@@ -167,7 +167,9 @@ def copies(bridge: BridgeProcess) -> set[str]:
     return {f.stem for f in (bridge.state_dir / "claude").glob("projects/*/*.jsonl")}
 
 
-@pytest.mark.parametrize("moment", ["asked", "noted", "copied", "answered"])
+@pytest.mark.parametrize(
+    "moment", ["noted", "copied", *(pytest.param(m, marks=pytest.mark.soak) for m in ("asked", "answered"))]
+)
 def test_a_bridge_that_is_killed_in_a_fork_leaves_all_of_it_or_nothing(
     own_bridge: BridgeProcess, clients: Clients, moment: str
 ) -> None:

@@ -158,7 +158,10 @@ async def test_a_refused_prompt_would_not_arrive(typist: Typist) -> None:
     assert arrived == []
 
 
-@pytest.mark.parametrize("prompt", [c.prompt for c in CASES if c.expected == EXIT] + ["/exit"])
+@pytest.mark.parametrize(
+    "prompt",
+    ["/exit", *(pytest.param(c.prompt, marks=pytest.mark.soak) for c in CASES if c.expected == EXIT)],
+)
 async def test_a_word_that_is_refused_would_end_claude(typist: Typist, prompt: str) -> None:
     """Else there were no need to refuse it."""
     await typist.enter(prompt + " ")
@@ -194,7 +197,9 @@ async def test_claude_is_told_nothing_of_our_hooks(typist: Typist) -> None:
     assert not any("/hook" in text for text in told)
 
 
-@pytest.mark.parametrize("command", ["/tel", "/q", "/comp"])
+@pytest.mark.parametrize(
+    "command", ["/q", *(pytest.param(c, marks=pytest.mark.soak) for c in ("/tel", "/comp"))]
+)
 async def test_the_beginning_of_a_command_runs_nothing(typist: Typist, command: str) -> None:
     """The first that the TUI's list has would end Claude."""
     await typist.enter(as_command(command))

@@ -194,7 +194,7 @@ def plain(state: tuple[str, str, str]) -> list[list[str]]:
 # --- what is seen ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.soak)])
 async def test_viewers_of_a_busy_pane_are_given_every_byte_after_their_picture(
     server: Server, screens: Screens, seed: int
 ) -> None:

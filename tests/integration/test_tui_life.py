@@ -52,7 +52,7 @@ def tmux_session(rig: TuiRig) -> str:
 # --- the CLI dies -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])
 async def test_a_cli_that_dies_while_idle_is_started_again_where_people_are_attached(
     rig: TuiRig, number: signal.Signals
 ) -> None:
@@ -166,7 +166,11 @@ def freeze(monkeypatch: pytest.MonkeyPatch, step: str) -> asyncio.Event:
 
 @pytest.mark.parametrize(
     ("step", "dies"),
-    [*((step, "bridge") for step in STEPS), *((step, "claude") for step in STEPS[2:])],
+    [
+        *((step, "bridge") for step in STEPS[2:]),
+        *(pytest.param(step, "bridge", marks=pytest.mark.soak) for step in STEPS[:2]),
+        *(pytest.param(step, "claude", marks=pytest.mark.soak) for step in STEPS[2:]),
+    ],
 )
 async def test_a_prompt_on_its_way_is_typed_once_or_its_fate_is_unknown(
     rig: TuiRig, monkeypatch: pytest.MonkeyPatch, step: str, dies: str
