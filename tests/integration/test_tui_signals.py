@@ -224,8 +224,15 @@ async def test_signs_at_odds_are_told_and_the_session_is_well_when_they_agree(
     monkeypatch.setattr(tui, "DISAGREE_S", 0.5)
     file = rig.status_file
     honest = json.loads(file.read_bytes())
-    file.write_text(json.dumps({**honest, "status": "busy"}))
-    session = await rig.until_state("unknown")
+    forged = json.dumps({**honest, "status": "busy"})
+
+    def is_taken_for_true() -> bool:
+        if file.read_text() != forged:
+            file.write_text(forged)  # some 0.2 s after its start the CLI adds the session's name
+        return rig.session.state == "unknown"
+
+    await rig.until(is_taken_for_true)
+    session = rig.session
     assert session.reason is not None
     assert "busy" in session.reason
     turn = await rig.submit("meanwhile " + sim(text="Done."))
