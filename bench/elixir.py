@@ -3,9 +3,8 @@
 - echo: `ClaudeSession.fetch_sessions/1`, against `channel.push("list")` of a joined lobby: the push of
   `bench.echo`, from the call to its result;
 - deltas: `ClaudeSession.stream/3` read to its end, against `submit` and an `on("delta")` that counts, from
-  the submit to `turn_finished`. The CLI is the replayer, which writes as fast as it can: a rate is the
-  bridge's as long as the client keeps up. So what a delta costs each client is measured as well, as
-  processor time.
+  the submit to `turn_finished`. The CLI is the replayer, which writes as fast as it can. A rate is
+  never above the bridge's own, so what a delta costs each client is measured as well, as processor time.
 
 phoenix.js has no cursor and keeps no picture of the session: it does less. Its WebSocket is `ws`, as in
 Node. Both clients are as they come, on one core, and the bridge on another.
@@ -112,7 +111,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
 
 
 ECHO = "`list` in the lobby, no sessions, from the call to its result"
-TURN = f"{TEXT} bytes each, as fast as the CLI's stand-in writes them: mostly the bridge's own rate"
+TURN = f"{TEXT} bytes each, as fast as the CLI's stand-in writes them and the bridge reads them"
 COST = "user and system, all threads; ours keeps the session's picture, the other counts bytes"
 
 
