@@ -70,7 +70,7 @@ test: setup .venv/browser .venv/elixir clients/js/node_modules/.installed  ## ev
 soak: setup .venv/browser .venv/elixir clients/js/node_modules/.installed  ## what takes longer: long drills, big fuzz runs
 	@$(BIN)/pytest tests -m soak --timeout 3600
 
-bench: setup  ## measure, and write bench/REPORT.md
+bench: setup .venv/elixir  ## measure, and write bench/REPORT.md
 	@$(BIN)/python -m bench
 
 dialyzer: .venv/elixir  ## check the Elixir client's types; minutes the first time, then seconds

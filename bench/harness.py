@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -99,10 +99,9 @@ def rss_kb(pid: int) -> int:
 class Peer:
     """A process that says a line of JSON when it is up, and one for each line it is asked."""
 
-    def __init__(self, *arguments: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+    def __init__(self, *arguments: str, by: Sequence[str] = (sys.executable, "-m")) -> None:
+        """`by`: what runs it; a module of Python by default."""
+        self._process = subprocess.Popen([*by, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.pid = self._process.pid
 
     def hear(self) -> dict[str, Any]:

@@ -61,8 +61,8 @@ defmodule ClaudeSession do
     * `:as` - the name in this VM, where it is not to be the session's own; any term
     * `:backend` - `:headless`, `:tmux` or `:api`
     * `:model`, `:cwd`, `:permission_mode`, `:system_prompt`, `:append_system_prompt`, `:allowed_tools`,
-      `:disallowed_tools`, `:mcp_config`, `:add_dirs`, `:resume` - as in the bridge's `spec/protocol.md`. They count
-      when the session is created; one that is there is joined as it is
+      `:disallowed_tools`, `:mcp_config`, `:add_dirs`, `:resume`, `:on_restart` - as in the bridge's `spec/protocol.md`.
+      They count when the session is created; one that is there is joined as it is
     * `:heartbeat_ms` - how often the connection is tried; 30 s by default
 
   ## Examples
@@ -114,7 +114,8 @@ defmodule ClaudeSession do
     * `:id` - your own key for this prompt. The same key again, also from another VM, finds the first turn and runs
       nothing
     * `:as` - `:text` (the default), or `:turn` for the whole `ClaudeSession.Turn`
-    * `:attachments` - `[%{name: "a.png", media_type: "image/png", data: bytes}]`
+    * `:attachments` - `[%{name: "a.png", media_type: "image/png", data: bytes}]`; they go as the bytes they are, 9 MB of
+      them, and the prompt may then be `""`
     * `:mode` - `:steer` goes into the running turn where the session can do that
 
   ## Examples

@@ -212,6 +212,76 @@ defmodule ClaudeSession.BridgeTest do
     end
   end
 
+  # Each run kills it at another event of its turn.
+  for {runs, soak} <- [{20, false}, {200, true}] do
+    @tag :shared
+    @tag soak: soak
+    @tag timeout: 900_000
+    test "the connection is killed at one event after the other of a turn of 200 deltas, #{runs} runs: the text, once",
+         %{options: options, name: name} do
+      expected = 200 |> words() |> String.trim_trailing()
+
+      for run <- 1..unquote(runs) do
+        prompt = sim("run #{run} of #{unquote(runs)}", %{words: 200, gap_ms: 1})
+        at = run * unquote(div(200, runs))
+        cutter = Cutter.start(options[:url], [at, 1_000_000], rem(run, 2) == 0)
+        session = [name: name, as: {:killed, run}, url: cutter.url, token: options[:token]]
+        pid = start_supervised!({ClaudeSession, session}, id: run)
+        stream = Task.async(fn -> pid |> ClaudeSession.stream(prompt, id: prompt) |> Enum.join() end)
+
+        assert {:ok, ^expected} = ClaudeSession.submit(pid, prompt, id: prompt, timeout: 60_000)
+        assert String.trim_trailing(Task.await(stream, 60_000)) == expected
+        assert Cutter.cuts(cutter) == 1, "the turn has no #{at} events"
+        assert {:ok, turns} = ClaudeSession.history(pid, limit: 2)
+        assert Enum.count(turns, &(&1.prompt == prompt)) == 1
+        :ok = stop_supervised!(run)
+        Cutter.stop(cutter)
+      end
+    end
+  end
+
+  @tag :shared
+  test "files go as the bytes they are, more of them than base64 has room for", %{name: name} do
+    file = %{name: "größe.txt", media_type: "text/plain", data: "drei\n"}
+    said = %{"name" => "größe.txt", "media_type" => "text/plain", "size" => 5}
+
+    assert {:ok, %Turn{attachments: [^said], text: text}} =
+             ClaudeSession.submit(name, "read it", attachments: [file], as: :turn)
+
+    assert text =~ "read it"
+    assert {:ok, [%Turn{attachments: [^said]}]} = ClaudeSession.history(name, limit: 1)
+
+    # It waits behind another, and is taken back before Claude is shown any of it.
+    {:ok, _} = ClaudeSession.subscribe(name)
+    before = Task.async(fn -> ClaudeSession.submit(name, sim("long", %{words: 5000, gap_ms: 20})) end)
+    assert_receive {ClaudeSession, ^name, %Event{name: :delta}}, 30_000
+    large = %{name: "a.pdf", media_type: "application/pdf", data: "%PDF-" <> :binary.copy("x", 4_400_000)}
+    asked = Task.async(fn -> ClaudeSession.submit(name, "", attachments: [large, large]) end)
+    size = byte_size(large.data)
+
+    assert_receive {ClaudeSession, ^name,
+                    %Event{
+                      name: :turn_queued,
+                      turn: queued,
+                      payload: %{"attachments" => [_, %{"size" => ^size}]}
+                    }},
+                   30_000
+
+    assert :ok = ClaudeSession.cancel(name, queued)
+    assert {:error, %Error{reason: :cancelled}} = Task.await(asked)
+    assert {:ok, _} = ClaudeSession.interrupt(name)
+    assert {:error, %Error{reason: :interrupted}} = Task.await(before, 30_000)
+
+    assert {:error, %Error{reason: :invalid_payload, details: %{"field" => "attachments.0.media_type"}}} =
+             ClaudeSession.submit(name, "x", attachments: [%{file | media_type: "video/mp4"}])
+
+    # The bridge would close the socket for it, and again for the next attempt.
+    for {prompt, files} <- [{"x", [large, large, large]}, {String.duplicate("x", 10_000_000), []}] do
+      assert {:error, %Error{reason: :payload_too_large, details: %{"limit" => _}}} =
+               ClaudeSession.submit(name, prompt, attachments: files, timeout: 10_000)
+    end
+  end
+
   defp without_times({:ok, turn}), do: {:ok, %{turn | queued_at: nil, started_at: nil, finished_at: nil}}
   defp without_times(other), do: other
 end

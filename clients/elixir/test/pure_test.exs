@@ -222,12 +222,22 @@ defmodule ClaudeSession.PureTest do
       assert_raise ArgumentError, ~r/:modle/, fn -> Options.session(name: "a", modle: 1) end
     end
 
-    test "a prompt is UTF-8, and bytes go in base64" do
+    test "a prompt is UTF-8, files are files, and a key is one of its own" do
       assert {:error, %Error{reason: :invalid_payload}} = Options.submission(<<0xFF>>, [])
-      files = [%{name: "a.png", media_type: "image/png", data: <<1, 2>>}]
-      assert {:ok, "k", payload} = Options.submission("p", id: "k", attachments: files, mode: :steer)
-      assert payload["attachments"] == [%{"name" => "a.png", "media_type" => "image/png", "data" => "AQI="}]
-      assert payload["mode"] == "steer"
+      assert {:ok, "k", payload} = Options.submission("p", id: "k", attachments: [], mode: :steer)
+      assert payload == %{"prompt" => "p", "id" => "k", "mode" => "steer"}
+
+      for wrong <- [
+            %{name: "a.png", media_type: "image/png"},
+            %{name: "a.png", media_type: "image/png", data: 1},
+            %{name: "a.png", media_type: "image/png", data: "", path: "/tmp/a.png"},
+            "a.png"
+          ] do
+        assert_raise ArgumentError, ~r/an attachment is/, fn ->
+          Options.submission("p", attachments: [wrong])
+        end
+      end
+
       assert {:ok, one, _} = Options.submission("p", [])
       assert {:ok, other, _} = Options.submission("p", [])
       assert one != other

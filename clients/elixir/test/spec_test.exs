@@ -2,7 +2,7 @@ defmodule ClaudeSession.SpecTest do
   @moduledoc "The golden frames and the error codes, which belong to no language."
   use ExUnit.Case, async: true
 
-  alias ClaudeSession.{Error, Event, JSON, View, Wire}
+  alias ClaudeSession.{Error, Event, JSON, Options, View, Wire}
 
   @spec_folder Path.expand("../../../spec", __DIR__)
 
@@ -17,7 +17,9 @@ defmodule ClaudeSession.SpecTest do
   end
 
   test "what the server says is read as it is meant" do
-    for %{"direction" => "server", "wire" => wire} = frame <- golden("v2_server") ++ golden("v2_terminal") do
+    rows = Enum.flat_map(~w(v2_server v2_terminal v2_attachments), &golden/1)
+
+    for %{"direction" => "server", "wire" => wire} = frame <- rows do
       {kind, data} =
         if frame["opcode"] == "binary",
           do: {:binary, Base.decode16!(wire, case: :lower)},
@@ -29,7 +31,9 @@ defmodule ClaudeSession.SpecTest do
   end
 
   test "what the client says is written as it is meant" do
-    for %{"direction" => "client"} = frame <- golden("v2_client") ++ golden("v2_terminal") do
+    rows = Enum.flat_map(~w(v2_client v2_terminal v2_attachments), &golden/1)
+
+    for %{"direction" => "client"} = frame <- rows do
       said = frame["decoded"]
 
       if frame["opcode"] == "binary" do
@@ -49,6 +53,27 @@ defmodule ClaudeSession.SpecTest do
         assert JSON.decode(IO.iodata_to_binary(wire)) == JSON.decode(frame["wire"]), frame["name"]
       end
     end
+  end
+
+  test "files that go with a prompt are written as they are meant, and told as they came" do
+    frames = golden("v2_attachments")
+    %{"decoded" => %{"payload" => hex}} = Enum.find(frames, &(&1["opcode"] == "binary"))
+    {:ok, payload, ["drei\n"]} = Wire.files(Base.decode16!(hex, case: :lower))
+    file = %{name: "größe.txt", media_type: "text/plain", data: "drei\n"}
+    {:ok, "k", {:binary, bytes}} = Options.submission("what is it?", id: "k", attachments: [file])
+    assert Wire.files(bytes) == {:ok, Map.put(payload, "id", "k"), ["drei\n"]}
+    assert Wire.files(bytes <> "more") == :error
+    assert Wire.files(binary_part(bytes, 0, byte_size(bytes) - 1)) == :error
+
+    view =
+      for %{"direction" => "server", "decoded" => %{"event" => event, "payload" => told}} <- frames,
+          reduce: %View{epoch: "e", seq: 6} do
+        view ->
+          {:ok, view} = View.take(view, event, told)
+          view
+      end
+
+    assert %{"attachments" => [%{"name" => "größe.txt", "size" => 5}]} = View.open_turn(view)
   end
 
   test "what is malformed is not taken for a message" do

@@ -228,7 +228,20 @@ defmodule ClaudeSession.TestingTest do
 
     for {:ok, {n, answer}} <- answers, do: assert(answer == {:ok, "You said: q#{n}"})
     assert {:ok, %Turn{status: :completed}} = ClaudeSession.ask("whole", [as: :turn] ++ options)
+    for _ <- 1..2, do: assert({:ok, "You said: once"} = ClaudeSession.ask("once", [id: "k"] ++ options))
+    assert Enum.count(prompts(bridge, "pool:default"), &(&1 == "once")) == 1
     verify!(bridge)
+  end
+
+  test "files that go with a prompt", %{bridge: bridge, options: options} do
+    pid = session(options)
+    file = %{name: "a.txt", media_type: "text/plain", data: "drei"}
+    expect_submit(bridge, "demo", "", reply_with(["Three."]))
+
+    assert {:ok, %Turn{text: "Three.", attachments: [%{"name" => "a.txt", "size" => 4}]}} =
+             ClaudeSession.submit(pid, "", attachments: [file], as: :turn)
+
+    assert {:error, %Error{reason: :prompt_empty}} = ClaudeSession.submit(pid, "")
   end
 
   test "an unexpected prompt fails, and is said", %{bridge: bridge, options: options} do

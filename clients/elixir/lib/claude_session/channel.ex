@@ -42,9 +42,11 @@ defmodule ClaudeSession.Channel do
     digest = :crypto.hash(:sha256, :erlang.term_to_binary({target, options}))
     name = {:via, Registry, {ClaudeSession.Registry, {:channel, digest, topic}}}
 
-    case DynamicSupervisor.start_child(ClaudeSession.Shared, {__MODULE__, {target, topic, options, name}}) do
-      {:ok, pid} -> pid
-      {:error, {:already_started, pid}} -> pid
+    with nil <- GenServer.whereis(name) do
+      case DynamicSupervisor.start_child(ClaudeSession.Shared, {__MODULE__, {target, topic, options, name}}) do
+        {:ok, pid} -> pid
+        {:error, {:already_started, pid}} -> pid
+      end
     end
   end
 

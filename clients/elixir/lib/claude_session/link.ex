@@ -52,7 +52,12 @@ defmodule ClaudeSession.Link do
   Push under a tag, which the reply or the loss will name. Raises where the payload is not to be said in JSON.
   Only while it is up.
   """
-  @spec push(t, term, binary, map) :: t
+  @spec push(t, term, binary, map | {:binary, binary}) :: t
+  def push(%__MODULE__{generation: generation} = link, tag, event, {:binary, data}) when generation != nil do
+    Connection.push_binary(link.conn, link.ref, generation, tag, event, data)
+    %{link | pushed: MapSet.put(link.pushed, tag)}
+  end
+
   def push(%__MODULE__{generation: generation} = link, tag, event, payload) when generation != nil do
     Connection.push(link.conn, link.ref, generation, tag, event, JSON.encode!(payload))
     %{link | pushed: MapSet.put(link.pushed, tag)}

@@ -3,12 +3,15 @@ defmodule ClaudeSession.Options do
   # What is given to the public functions, checked before anything is done with it: names of keys that are wrong are
   # the programmer's, and raise; a session's name may be a user's, and is answered.
 
-  alias ClaudeSession.Error
+  alias ClaudeSession.{Error, JSON, Wire}
 
   @connection [:url, :token, :tls, :heartbeat_ms]
   @start ~w(backend model cwd permission_mode system_prompt append_system_prompt allowed_tools disallowed_tools
-    mcp_config add_dirs resume)a
+    mcp_config add_dirs resume on_restart)a
   @session [:name, :as, :start] ++ @connection ++ @start
+  # A bridge closes a socket, which all sessions share, for a frame of more than 10,000,000 bytes; and coming back, what
+  # was not answered is said again. The rest is for the frame's head.
+  @max_bytes 9_999_000
   @name ~r/\A[A-Za-z0-9][A-Za-z0-9_-]{0,63}\z/
 
   @doc "What a session's process is started with."
@@ -110,7 +113,7 @@ defmodule ClaudeSession.Options do
   """
   @spec sayable!(map) :: map
   def sayable!(payload) do
-    _ = ClaudeSession.JSON.encode!(payload)
+    _ = JSON.encode!(payload)
     payload
   end
 
@@ -134,8 +137,11 @@ defmodule ClaudeSession.Options do
     end
   end
 
-  @doc "The payload of `submit` or `ask`, under the key that was given or one of its own."
-  @spec submission(binary, keyword) :: {:ok, binary, map} | {:error, Error.t()}
+  @doc """
+  The payload of `submit` or `ask`, under the key that was given or one of its own: bytes where files go with it. Raises
+  `ArgumentError` where an attachment is none.
+  """
+  @spec submission(binary, keyword) :: {:ok, binary, map | {:binary, binary}} | {:error, Error.t()}
   def submission(prompt, options) do
     with :ok <- prompt(prompt) do
       key = options[:id] || unique()
@@ -143,22 +149,41 @@ defmodule ClaudeSession.Options do
       payload =
         %{"prompt" => prompt, "id" => key}
         |> put("mode", options[:mode] && to_string(options[:mode]))
-        |> put("attachments", attachments(options[:attachments]))
 
-      {:ok, key, sayable!(payload)}
+      case options[:attachments] || [] do
+        [] ->
+          fitting({:ok, key, payload}, byte_size(JSON.encode!(payload)))
+
+        files ->
+          bytes = Wire.with_files(payload, Enum.map(files, &file!/1))
+          fitting({:ok, key, {:binary, bytes}}, byte_size(bytes))
+      end
     end
+  end
+
+  defp fitting(submission, size) when size <= @max_bytes, do: submission
+
+  defp fitting(_submission, size) do
+    {:error,
+     %Error{
+       reason: :payload_too_large,
+       message: "The prompt with its files has #{size} bytes, and #{@max_bytes} go in one frame.",
+       details: %{"size" => size, "limit" => @max_bytes}
+     }}
   end
 
   defp put(map, _key, nil), do: map
   defp put(map, key, value), do: Map.put(map, key, value)
 
-  # Bytes, in base64 as JSON carries them.
-  defp attachments(nil), do: nil
+  defp file!(%{name: name, media_type: type, data: data} = file)
+       when map_size(file) == 3 and is_binary(name) and is_binary(type) and is_binary(data) do
+    {%{"name" => name, "media_type" => type}, data}
+  end
 
-  defp attachments(files) do
-    for %{name: name, media_type: type, data: data} <- files do
-      %{"name" => name, "media_type" => type, "data" => Base.encode64(data)}
-    end
+  # What it is instead is not said: it may be a person's file.
+  defp file!(_other) do
+    raise ArgumentError,
+          "an attachment is a map of :name, :media_type and :data, all of them binaries, and nothing else"
   end
 
   @doc "A key that nobody else has."

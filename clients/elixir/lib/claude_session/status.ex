@@ -4,7 +4,8 @@ defmodule ClaudeSession.Status do
 
   `state` is `:starting`, `:idle`, `:busy`, `:waiting` (for an answer to a request), `:restarting`, `:stopped`,
   `:failed` or `:unknown`, and `reason` says why, where there is a reason. `attach` is the command that a person types to
-  attach to it. `wire` is the whole object with strings for keys, as it came.
+  attach to it. `limited_until` is there while the account's limit is reached, and `budget`, with strings for keys, where one
+  applies; prompts wait for the one and are refused by the other. `wire` is the whole object with strings for keys, as it came.
   """
 
   alias ClaudeSession.Values
@@ -25,6 +26,8 @@ defmodule ClaudeSession.Status do
     :cost_usd,
     :node,
     :reason,
+    :limited_until,
+    :budget,
     wire: %{}
   ]
 
@@ -45,6 +48,8 @@ defmodule ClaudeSession.Status do
           cost_usd: number | nil,
           node: binary | nil,
           reason: binary | nil,
+          limited_until: DateTime.t() | nil,
+          budget: map | nil,
           wire: map
         }
 
@@ -67,6 +72,8 @@ defmodule ClaudeSession.Status do
       cost_usd: session["cost_usd"],
       node: session["node"],
       reason: session["reason"],
+      limited_until: Values.time(session["limited_until"]),
+      budget: session["budget"],
       wire: session
     }
   end

@@ -5,6 +5,7 @@ defmodule ClaudeSession.Turn do
   `status` is `:queued`, `:running`, or how it ended: `:completed`, `:interrupted`, `:failed`, `:cancelled`, `:unknown`.
   `text` is the reply: the text of the turn's last message; while it runs, all that has come of it. `blocks` are
   text, thinking and tool calls in their order, as maps with strings for keys, as `spec/protocol.md` has them.
+  `attachments` are the files that came with the prompt: `name`, `media_type` and `size`, without their bytes.
   `author` is the name of the token that asked, nil where a person typed in the terminal. Times are `DateTime`s.
   """
 
@@ -25,7 +26,8 @@ defmodule ClaudeSession.Turn do
     :finished_at,
     :reason,
     text: "",
-    blocks: []
+    blocks: [],
+    attachments: []
   ]
 
   @type status :: :queued | :running | :completed | :interrupted | :failed | :cancelled | :unknown
@@ -44,7 +46,8 @@ defmodule ClaudeSession.Turn do
           queued_at: DateTime.t() | nil,
           started_at: DateTime.t() | nil,
           finished_at: DateTime.t() | nil,
-          reason: binary | nil
+          reason: binary | nil,
+          attachments: [map]
         }
 
   @doc """
@@ -75,7 +78,8 @@ defmodule ClaudeSession.Turn do
       queued_at: Values.time(turn["queued_at"]),
       started_at: Values.time(turn["started_at"]),
       finished_at: Values.time(turn["finished_at"]),
-      reason: turn["reason"]
+      reason: turn["reason"],
+      attachments: turn["attachments"] || []
     }
   end
 end

@@ -114,7 +114,8 @@ defmodule ClaudeSession.View do
     known = find(view.queue, "id", id) || %{"id" => id, "queued_at" => payload["at"], "source" => "client"}
 
     turn =
-      Map.merge(known, Map.take(payload, ~w(key prompt author reason))) |> Map.merge(%{"status" => "queued"})
+      Map.merge(known, Map.take(payload, ~w(key prompt author reason attachments)))
+      |> Map.merge(%{"status" => "queued"})
 
     %{view | queue: Enum.reject(view.queue, &(&1["id"] == id)) ++ [turn]}
   end
@@ -125,7 +126,7 @@ defmodule ClaudeSession.View do
     open =
       queued
       |> Map.delete("reason")
-      |> Map.merge(Map.take(payload, ~w(prompt author source)))
+      |> Map.merge(Map.take(payload, ~w(prompt author source attachments)))
       |> Map.merge(%{"status" => "running", "started_at" => payload["at"]})
 
     %{view | open: open, blocks: %{}, queue: Enum.reject(view.queue, &(&1["id"] == id))}

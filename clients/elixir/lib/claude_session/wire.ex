@@ -27,6 +27,47 @@ defmodule ClaudeSession.Wire do
     ]
   end
 
+  @doc """
+  The bytes of a `submit` with files: the length of its payload, the payload, where each file's `size` stands for its
+  data, and the data of all, one after the other.
+  """
+  @spec with_files(map, [{map, binary}]) :: binary
+  def with_files(payload, files) do
+    said = for {file, data} <- files, do: Map.put(file, "size", byte_size(data))
+    json = JSON.encode!(Map.put(payload, "attachments", said))
+    IO.iodata_to_binary([<<byte_size(json)::32>>, json | Enum.map(files, &elem(&1, 1))])
+  end
+
+  @doc "The other side of `with_files`: the payload, and the data of each file."
+  @spec files(binary) :: {:ok, map, [binary]} | :error
+  def files(<<size::32, json::binary-size(size), bytes::binary>>) do
+    with {:ok, %{"attachments" => files} = payload} <- JSON.decode(json),
+         {found, ""} <- Enum.map_reduce(files, bytes, &split_at(&1["size"], &2)) do
+      {:ok, payload, found}
+    else
+      _ -> :error
+    end
+  end
+
+  def files(_bytes), do: :error
+
+  defp split_at(size, bytes) when size <= byte_size(bytes) do
+    <<file::binary-size(size), rest::binary>> = bytes
+    {file, rest}
+  end
+
+  defp split_at(_size, _bytes), do: {"", nil}
+
+  @doc "The other side of `encode_binary`."
+  @spec decode_push(binary) :: {:ok, [binary]} | :error
+  def decode_push(
+        <<0, j, r, t, e, join_ref::binary-size(j), ref::binary-size(r), topic::binary-size(t),
+          event::binary-size(e), data::binary>>
+      ),
+      do: {:ok, [join_ref, ref, topic, event, data]}
+
+  def decode_push(_frame), do: :error
+
   @doc "What a frame of the server says. A push and a broadcast have no `ref`, a broadcast no `join_ref`."
   @spec decode(:text | :binary, binary) :: {:ok, message} | {:error, term}
   def decode(:text, text) do

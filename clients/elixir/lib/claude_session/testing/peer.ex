@@ -2,7 +2,7 @@ defmodule ClaudeSession.Testing.Peer do
   @moduledoc false
   # One client's connection to the stand-in: the server's side of the handshake, then frames.
 
-  alias ClaudeSession.{Frame, JSON}
+  alias ClaudeSession.{Frame, JSON, Wire}
 
   def accept(listener, bridge, token) do
     case :gen_tcp.accept(listener) do
@@ -95,6 +95,13 @@ defmodule ClaudeSession.Testing.Peer do
   defp heard({:text, text}, _socket, bridge) do
     {:ok, message} = JSON.decode(text)
     GenServer.call(bridge, {:message, message})
+  end
+
+  # A submit with files. Of these the size is kept, as a bridge tells it.
+  defp heard({:binary, data}, _socket, bridge) do
+    {:ok, [join_ref, ref, topic, event, data]} = Wire.decode_push(data)
+    {:ok, payload, _files} = Wire.files(data)
+    GenServer.call(bridge, {:message, [join_ref, ref, topic, event, payload]})
   end
 
   defp heard({:ping, data}, socket, _bridge), do: :gen_tcp.send(socket, Frame.encode({:pong, data}, :server))

@@ -79,8 +79,15 @@ defmodule ClaudeSession.Testing.World do
     hidden = "_" <> (payload["id"] || "#{world.turns}")
     world = %{world | sessions: Map.put_new(world.sessions, hidden, session(hidden, %{}))}
     world = put_in(world.joined["session:" <> hidden], %{at.peer => at.join_ref})
-    {out, world} = submit(world, at, hidden, pool, payload)
-    {Enum.map(out, fn {to, frame} -> {to, List.replace_at(frame, 2, pool)} end), world}
+
+    case answered(world.sessions[hidden], payload["id"]) do
+      nil ->
+        {out, world} = submit(world, at, hidden, pool, payload)
+        {Enum.map(out, fn {to, frame} -> {to, List.replace_at(frame, 2, pool)} end), world}
+
+      turn ->
+        {[ok(at, %{"turn" => turn, "status" => turn["status"], "duplicate" => true})], world}
+    end
   end
 
   defp handle(world, %{topic: "session:" <> name} = at, "phx_join", payload) do
@@ -166,6 +173,9 @@ defmodule ClaudeSession.Testing.World do
   defp in_session(world, at, _session, event, _),
     do: {[error(at, "invalid_payload", %{"field" => event})], world}
 
+  # The turn that a question with this key became, where it is over.
+  defp answered(session, key), do: Enum.find(session.view.finished, &(&1["key"] == key))
+
   # --- joining -----------------------------------------------------------------------------------
 
   defp session(name, start) do
@@ -224,9 +234,10 @@ defmodule ClaudeSession.Testing.World do
   defp submit(world, at, name, expected_of, %{"prompt" => prompt} = payload) do
     session = world.sessions[name]
     key = payload["id"]
+    files = payload["attachments"] || []
 
     cond do
-      prompt == "" ->
+      prompt == "" and files == [] ->
         {[error(at, "prompt_empty", %{})], world}
 
       session.view.session["state"] == "stopped" ->
@@ -241,20 +252,21 @@ defmodule ClaudeSession.Testing.World do
       true ->
         world = update_in(world.prompts[expected_of], &[prompt | &1 || []])
         {script, world} = script(world, expected_of, prompt)
-        accepted(world, at, session, script, prompt, key)
+        accepted(world, at, session, script, {prompt, files}, key)
     end
   end
 
-  defp accepted(world, at, _session, [{:refuse, code, details}], _prompt, _key),
+  defp accepted(world, at, _session, [{:refuse, code, details}], _said, _key),
     do: {[error(at, code, details)], world}
 
-  defp accepted(world, at, %{name: name} = session, script, prompt, key) do
+  defp accepted(world, at, %{name: name} = session, script, {prompt, files}, key) do
     turn = "turn-#{world.turns + 1}"
     runs? = session.view.open == nil
     world = %{world | turns: world.turns + 1}
     world = if key, do: put_in(world.sessions[name].keys[key], turn), else: world
-    world = update_in(world.sessions[name].waiting, &(&1 ++ [{turn, script, prompt}]))
+    world = update_in(world.sessions[name].waiting, &(&1 ++ [{turn, script, prompt, files}]))
     queued = %{"turn" => turn, "key" => key, "prompt" => prompt, "author" => "testing", "position" => 0}
+    queued = with_files(queued, files)
     {out, world} = emit(world, name, "turn_queued", queued)
     {more, world} = if runs?, do: next(world, name), else: {[], world}
     reply = %{"turn" => turn, "status" => if(runs?, do: "running", else: "queued"), "position" => 0}
@@ -288,14 +300,17 @@ defmodule ClaudeSession.Testing.World do
       [] ->
         {[], world}
 
-      [{turn, script, prompt} | rest] ->
+      [{turn, script, prompt, files} | rest] ->
         world = put_in(world.sessions[name].waiting, rest)
         started = %{"turn" => turn, "prompt" => prompt, "author" => "testing", "source" => "client"}
-        {out, world} = emit(world, name, "turn_started", started)
+        {out, world} = emit(world, name, "turn_started", with_files(started, files))
         {more, world} = steps(world, name, script)
         {out ++ more, world}
     end
   end
+
+  defp with_files(payload, []), do: payload
+  defp with_files(payload, files), do: Map.put(payload, "attachments", files)
 
   # As far as it goes by itself.
   defp steps(world, name, []), do: {[], put_in(world.sessions[name].steps, nil)}
