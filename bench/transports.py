@@ -1,6 +1,7 @@
 """Every transport that is served, by the same figures: fan-out, echo, join and replay, memory.
 
-A transport is a class of `bench.ways`. Beside it the cost of a delivered delta from one subscriber to a
+A transport is a class of `bench.ways`. Beside ours stand bare aiohttp (`naive`) and python-socketio as it
+comes (`room`), each over the transport it has. Then the cost of a delivered delta from one subscriber to a
 thousand, over WebSocket, which must never rise. `python -m bench.transports [--quick]` prints the rows.
 """
 
@@ -21,6 +22,8 @@ from bench.ways import WAYS
 CLIENTS = 200
 REPLAYED = 1000
 TRIPS = 1000
+BESIDE = {"websocket": ("ours", "naive"), "socketio": ("ours", "room")}
+"""The servers that are measured over a transport; only ours over those that are not named."""
 COUNTS = (1, 10, 100, 1000)
 DELIVERIES = 20_000
 """At least so many for each figure of CPU: a few hundred milliseconds of it."""
@@ -31,9 +34,9 @@ def served() -> list[str]:
         return [n for n in WAYS if bench.load.ask(do="served", way=n, port=bench.port)["served"]]
 
 
-def replay(name: str, times: int) -> list[float]:
+def replay(kind: str, name: str, times: int) -> list[float]:
     """Milliseconds from the connect to the last of so many events that were missed, of each client."""
-    with Bench("ours", 1) as bench:
+    with Bench(kind, 1) as bench:
         for _ in range(REPLAYED // BURST + 1):
             bench.send(do="burst", frames=BURST)
         head = (REPLAYED // BURST + 1) * BURST
@@ -43,8 +46,8 @@ def replay(name: str, times: int) -> list[float]:
         return [each * 1e3 for each in took]
 
 
-def echo(name: str, trips: int) -> list[float]:
-    with Bench("ours", 1) as bench:
+def echo(kind: str, name: str, trips: int) -> list[float]:
+    with Bench(kind, 1) as bench:
         measured: list[float] = bench.load.ask(do="echo", way=name, port=bench.port, trips=trips)["trips"]
         return measured[trips // 10 :]  # what comes first warms up
 
@@ -74,28 +77,29 @@ def never_rising(runs: int, counts: tuple[int, ...]) -> list[dict[str, Any]]:
     return [*rows, row(title, "ratio", counts[-1], "x", [max(steps)], f"from {counts[0]} on; {how}")]
 
 
-def of_transport(name: str, quick: bool) -> list[dict[str, Any]]:
+def of_transport(kind: str, name: str, quick: bool) -> list[dict[str, Any]]:
     runs = 2 if quick else RUNS
     clients = 20 if quick else CLIENTS
-    rates = [rate / 1000 for rate in burst("ours", clients, runs, name)]
+    rates = [rate / 1000 for rate in burst(kind, clients, runs, name)]
     how = f"burst of {BURST} frames, 16 a tick, 40 bytes of text"
-    rows = [row(f"{name}: fan-out burst", "ours", clients, "k deliveries/s", rates, how)]
-    trips = echo(name, 100 if quick else TRIPS)
+    rows = [row(f"{name}: fan-out burst", kind, clients, "k deliveries/s", rates, how)]
+    trips = echo(kind, name, 100 if quick else TRIPS)
     for figure, q in (("p50", 0.5), ("p99", 0.99)):
         what = f"something cheap, {len(trips)} times; client and server share nothing but the machine"
-        rows.append(row(f"{name}: echo, {figure}", "ours", 1, "µs", [quantile(trips, q)], what))
-    took = replay(name, 5 if quick else 50)
-    rows.append(row(f"{name}: join and replay of {REPLAYED}", "ours", 1, "ms", took, "connect to last event"))
+        rows.append(row(f"{name}: echo, {figure}", kind, 1, "µs", [quantile(trips, q)], what))
+    took = replay(kind, name, 5 if quick else 50)
+    rows.append(row(f"{name}: join and replay of {REPLAYED}", kind, 1, "ms", took, "connect to last event"))
     idle = 100 if quick else 1000
-    memory = [per_client("ours", idle, way=name) for _ in range(1 if quick else 3)]
-    return [*rows, row(f"{name}: memory per idle client", "ours", idle, "KB", memory, "one session")]
+    memory = [per_client(kind, idle, way=name) for _ in range(1 if quick else 3)]
+    return [*rows, row(f"{name}: memory per idle client", kind, idle, "KB", memory, "one session")]
 
 
 def run(quick: bool) -> list[dict[str, Any]]:
     """The rows of the report; a transport that is not served has none."""
     rows: list[dict[str, Any]] = []
     for name in served():
-        rows += of_transport(name, quick)
+        for kind in BESIDE.get(name, ("ours",)):
+            rows += of_transport(kind, name, quick)
     return [*rows, *never_rising(1 if quick else RUNS, COUNTS[:2] if quick else COUNTS)]
 
 

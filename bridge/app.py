@@ -44,7 +44,7 @@ from aiohttp import web
 
 from bridge import __version__
 from bridge.auth import ADMIN, Authenticator, Connections, Principal, made_token
-from bridge.clock import SystemClock
+from bridge.clock import Clock, SystemClock
 from bridge.commands import INNER
 from bridge.config import ApiConfig, ClaudeConfig, Config
 from bridge.doctor import Program, examine, find_claude, find_tmux
@@ -91,6 +91,9 @@ log = structlog.get_logger(__name__)
 SESSIONS_BUDGET = RestartBudget(limit=50, window=60)
 """Crashes of session tasks, all sessions together: a defect shows as a flood; a single session that cannot
 go on must not take the others down. That nothing can be written is no crash (`JournalStalled`)."""
+
+LET_GO_S = 60.0
+"""Between two looks for events that are too old: a minute too many of what is kept for hours."""
 
 BACKLOG = 1024
 """Connections that may wait to be accepted: after a restart all clients come back at once."""
@@ -383,6 +386,7 @@ class Bridge:
         self._root.start_child(workers.spec())
         self._root.start_child(ChildSpec("pools", lambda: pools.run(registry)))
         self._root.start_child(watching.spec())
+        self._root.start_child(ChildSpec("replay", partial(_let_go, hub, self._clock, config.hub.ring_s)))
         service = Service(
             registry,
             hub,
@@ -532,6 +536,13 @@ class Bridge:
         lines.append(f'Say hello from another terminal:  {_command()} submit demo "hello" --start')
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
+
+
+async def _let_go(hub: Hub, clock: Clock, ring_s: float) -> None:
+    """Events that are too old to be replayed, of sessions in which nothing happens as well."""
+    while True:
+        await asyncio.sleep(min(ring_s, LET_GO_S))
+        hub.expire(clock.now())
 
 
 async def _opened(journal: Journal, name: SessionName) -> tuple[Turn, bool] | None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from hmac import compare_digest
 from itertools import count
 from pathlib import Path
@@ -43,7 +44,7 @@ class Principal:
         return ("jwt", self.name) if self.vouched_by else ("token", self.credential)
 
     def may(self, scope: str) -> bool:
-        return scope in self.scopes or any(scope in _IMPLIED.get(s, ()) for s in self.scopes)
+        return scope in _allowed(self.scopes)
 
     def may_see(self, session: str) -> bool:
         return covers(self.sessions, session)
@@ -60,8 +61,14 @@ class Principal:
             raise Forbidden(scope, f"This token does not cover the session {session!r}.")
 
 
+@lru_cache
+def _allowed(scopes: frozenset[str]) -> frozenset[str]:
+    """They, and what they imply."""
+    return scopes.union(*(_IMPLIED.get(scope, ()) for scope in scopes))
+
+
 def covers(patterns: Sequence[str], session: str) -> bool:
-    return any(fnmatchcase(session, pattern) for pattern in patterns)
+    return "*" in patterns or any(fnmatchcase(session, pattern) for pattern in patterns)
 
 
 # --- who is connected ----------------------------------------------------------------------------

@@ -157,6 +157,8 @@ class HubConfig(Slice):
     """Events kept for clients that come back; older ones are in the snapshot."""
     ring_bytes: Positive = 8 * MIB
     """Per session, whichever is reached first."""
+    ring_s: Seconds = 86_400
+    """How old they may be. Who was away for longer gets the snapshot."""
     outbox_bytes: Positive = 8 * MIB
     """What one client may lag behind by, merged; more closes it with 4008."""
 

@@ -40,6 +40,8 @@ class HubLimits(Protocol):
     @property
     def ring_bytes(self) -> int: ...
     @property
+    def ring_s(self) -> float: ...
+    @property
     def outbox_bytes(self) -> int: ...
 
 
@@ -149,6 +151,12 @@ class Hub:
         if topic is not None:
             self._drops += topic.numbered
             topic._drop()
+
+    def expire(self, now: float) -> None:
+        """Let go of what is too old, where nothing happens as well; to be called now and then."""
+        for topic in list(self._topics.values()):
+            if not topic._touched:  # else the flush does it, after what is new has been handed on
+                topic._evict(now)
 
     def _touch(self, topic: Topic) -> None:
         self._dirty.append(topic)
@@ -261,14 +269,20 @@ class Topic:
                 subscriber.wake(subscription)
                 woken.append(subscriber)
 
-    def _evict(self) -> None:
+    def _evict(self, now: float | None = None) -> None:
         """Bring the ring back to its limits, after everybody who could has pulled. Without numbers nobody can
-        ask for the past: what some still have to be told is kept with them."""
+        ask for the past: what some still have to be told is kept with them. `now`: the time, where it is not
+        that of the latest event."""
         limits = self._hub._config
         entries = self._entries
+        if not entries:
+            return
+        oldest = (entries[-1][1] if now is None else now) - limits.ring_s
         most = limits.ring_events if self.numbered else 0
         count, held = 0, len(entries)
-        while count < held and (held - count > most or self._bytes > limits.ring_bytes):
+        while count < held and (
+            held - count > most or self._bytes > limits.ring_bytes or entries[count][1] < oldest
+        ):
             self._bytes -= entries[count][3]
             for frames in self._frames:
                 if frames is not None and (frame := frames[count]) is not None:

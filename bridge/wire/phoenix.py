@@ -8,8 +8,7 @@ concern. Of Phoenix's binary frames only pushes are made: nothing here replies o
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from bridge.errors import BinaryNotSupported, WireError
 from bridge.events import DeltaAdded, Epoch, Event
@@ -27,8 +26,7 @@ Status = Literal["ok", "error"]
 """Slipstream's connection dies of any other status."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """What a client sent. `join_ref` and `ref` are echoed exactly as they came, JSON type included;
     whether topic, event and payload are of use is for the channel to say. The payload of a binary frame
     is `bytes`."""

@@ -7,6 +7,7 @@ and says what is wrong with it. A key that is null counts as absent.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -154,15 +155,23 @@ def parse(kind: TopicKind, event: object, payload: object) -> Command:
         payload = attachments.unpacked(payload)
     values = _object({} if payload is None else payload)
     command = validate(model, values)
-    if isinstance(command, TypeText):
-        return _typed(command.text.encode(), "text")
-    if isinstance(command, SubmitPrompt):
-        _check_prompt(command)
-    elif isinstance(command, StartSession | NameSession | ForkSession):
-        check_name(command.name)
-    elif isinstance(command, AskPool) and not command.prompt.strip():
+    further = _FURTHER.get(model)
+    return command if further is None else further(command)
+
+
+def _with_name(command: StartSession | NameSession | ForkSession) -> Command:
+    check_name(command.name)
+    return command
+
+
+def _asked(command: AskPool) -> Command:
+    if not command.prompt.strip():
         raise PromptEmpty
     return command
+
+
+def _typed_text(command: TypeText) -> Command:
+    return _typed(command.text.encode(), "text")
 
 
 def _typed(data: bytes, field: str) -> TypeIntoTerminal:
@@ -171,25 +180,40 @@ def _typed(data: bytes, field: str) -> TypeIntoTerminal:
     return TypeIntoTerminal(data=data)
 
 
-def _check_prompt(command: SubmitPrompt) -> None:
+def _submitted(command: SubmitPrompt) -> Command:
     if command.prompt is not None and command.command is not None:
         raise InvalidPayload("command", "it stands in place of `prompt`, not beside it")
     text = command.prompt if command.command is None else command.command
     if command.attachments:
         if command.command is not None:
             raise InvalidPayload("attachments", "they come with a prompt, not with a command")
-        return  # they may say all there is to say
+        return command  # they may say all there is to say
     if text is None:
         raise InvalidPayload("prompt", "is required")
     if not text.strip():
         raise PromptEmpty
+    return command
+
+
+_FURTHER: dict[type[Command], Callable[[Any], Command]] = {
+    StartSession: _with_name,
+    NameSession: _with_name,
+    DeleteSession: _with_name,
+    ForkSession: _with_name,
+    SubmitPrompt: _submitted,
+    AskPool: _asked,
+    TypeText: _typed_text,
+}
+"""What becomes of a command that fits its model: the check of what a model cannot say."""
 
 
 def _object(payload: object) -> dict[str, Any]:
     if not isinstance(payload, dict):
         raise InvalidPayload("", "The payload must be an object.")
     values = _without_nulls(payload)
-    for key in _NESTED.keys() & values.keys():
+    for key in _NESTED:
+        if key not in values:
+            continue
         if isinstance(values[key], dict):
             values[key] = _without_nulls(values[key])
         elif isinstance(values[key], list):

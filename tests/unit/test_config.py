@@ -174,6 +174,7 @@ def test_webhooks_are_tables_of_a_list(environ: dict[str, str], tmp_path: Path) 
     given = '[{"url": "http://127.0.0.1/x", "secret": "hush"}]'
     assert load({}, file, environ | {"CLAUDE_BRIDGE_WEBHOOKS": given}).webhooks[0].url == "http://127.0.0.1/x"
     assert "hush" not in repr(first)
+    assert load({}, toml(tmp_path, ""), environ).webhooks == [], "nothing is told unless it was asked for"
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,43 @@ def test_the_ring_is_bounded_by_bytes_as_well() -> None:
     assert topic.subscribe(Reader(), (EPOCH, Seq(80)))[1] is False
 
 
+def test_the_ring_is_bounded_by_age_as_well() -> None:
+    """Counted from what is newest, at every event; and from now, where none comes any more."""
+    bench = Bench(ring_s=60)
+    topic = bench.hub.topic("a")
+    for at in (1.0, 2.0, 61.5):
+        topic.publish(at, settled())
+        bench.loop.tick()
+
+    def recovered(after: int) -> bool:
+        return topic.subscribe(Reader(), (EPOCH, Seq(after)))[1]
+
+    assert [recovered(after) for after in range(4)] == [False, True, True, True]
+    bench.hub.expire(61.9)
+    assert [recovered(after) for after in range(4)] == [False, True, True, True]
+    bench.hub.expire(121.6)
+    assert [recovered(after) for after in range(4)] == [False, False, False, True]
+    topic.publish(200.0, settled())
+    bench.loop.tick()
+    assert [recovered(after) for after in (2, 3, 4)] == [False, True, True]
+
+
+def test_what_grows_too_old_is_kept_for_who_has_not_had_it() -> None:
+    """For who lags, and for everybody where it has not gone out yet."""
+    bench = Bench(ring_s=60)
+    topic = bench.hub.topic("a")
+    slow, quick = bench.reader(topic), bench.reader(topic)
+    slow.paused = True
+    topic.publish(1.0, settled("first"))
+    bench.loop.tick()
+    topic.publish(2.0, settled("second"))
+    bench.hub.expire(1000.0)
+    bench.loop.tick()
+    bench.hub.expire(1000.0)
+    slow.take()
+    assert [[f[5] for f in reader.frames] for reader in (slow, quick)] == [["first", "second"]] * 2
+
+
 def test_the_collector_has_nothing_to_do_with_the_deltas_of_a_ring() -> None:
     """Full rings of objects would make it stop the bridge for tenths of a second."""
     bench = Bench(ring_events=10_000)
@@ -397,6 +434,10 @@ class Interleavings(RuleBasedStateMachine):
     @rule()
     def tick(self) -> None:
         self.bench.loop.tick()
+
+    @rule()
+    def expire(self) -> None:
+        self.bench.hub.expire(1e12)
 
     @rule(back=st.none() | st.integers(0, 12), pulls=st.booleans())
     def subscribe(self, back: int | None, pulls: bool) -> None:

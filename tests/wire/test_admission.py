@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import logging
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -223,6 +224,28 @@ async def test_a_request_that_cannot_be_read_tells_the_log_nothing_of_it(
     writer.close()
     assert accesses(lines)[-1]["status"] == 400
     assert "zebrafinch" not in lines.getvalue()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "X-Long: " + "a" * 9000 + "\r\n\r\n",
+        "X-" + "a" * 9000 + ": x\r\n\r\n",
+        "".join(f"X-{n}: x\r\n" for n in range(200)) + "\r\n",
+        "X-Endless: " + "a" * 5_000_000,
+        "X-1: x\r\n" * 500_000,
+    ],
+    ids=["value", "name", "many", "endless", "endlessly many"],
+)
+async def test_a_head_beyond_the_limits_is_refused(server: PhoenixServer, head: str) -> None:
+    """As soon as it goes beyond: nobody waits for its end, and nothing of it is kept."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(f"GET /healthz HTTP/1.1\r\nHost: localhost\r\n{head}".encode())
+    async with asyncio.timeout(PATIENCE_S):
+        assert b" 400 " in await reader.readline()
+        with contextlib.suppress(ConnectionError):  # it is not read to its end
+            await reader.read()
+    writer.close()
 
 
 # --- revocation, over a socket ---------------------------------------------------------------------

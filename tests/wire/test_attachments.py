@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.errors import InvalidPayload
@@ -26,6 +26,7 @@ def refused(work: Any, *arguments: Any) -> str:
 # --- binary pushes ----------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=50), max_size=4), st.text(max_size=10).filter(str.isprintable))
 def test_what_is_packed_is_read_again(contents: list[bytes], prompt: str) -> None:
     """Every byte in its own file."""
@@ -71,6 +72,7 @@ def test_what_does_not_fit_together_is_refused(data: bytes, field: str) -> None:
     assert refused(requests.parse, "session", "submit", data) == field
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_crash_it(data: bytes) -> None:
     """Whatever comes is read or refused."""
@@ -165,6 +167,7 @@ def test_a_form_without_a_boundary_is_refused(kind: str) -> None:
     refused(forms.payload, kind, form(part("prompt", b"x")))
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=200), st.lists(st.sampled_from([b"--b", b"\r\n", b"--", b"\r\n\r\n", b"a:b", b";"]))
 )
