@@ -20,7 +20,7 @@ APART := --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
 help:  ## list what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /'
 
-setup: .venv/installed tests/js/node_modules/.installed  ## install everything, from nothing but Debian and root
+setup: .venv/installed tests/js/node_modules/.installed bridge/console/index.html  ## install everything, from nothing but Debian and root
 
 .venv/python: scripts/setup-system
 	@mkdir -p .venv
@@ -46,6 +46,17 @@ clients/js/node_modules/.installed: .venv/python clients/js/package-lock.json
 	@npm ci --prefix clients/js --no-audit --no-fund --silent
 	@touch $@
 
+# The web console. Where Node is too old for it the bridge runs without, and says so at `/`.
+CONSOLE := $(shell find clients/console clients/js/src -name node_modules -prune -o -type f -print)
+
+clients/console/node_modules/.installed: .venv/python clients/console/package-lock.json
+	@echo "Installing the npm packages of the web console"
+	@npm ci --prefix clients/console --no-audit --no-fund --silent
+	@touch $@
+
+bridge/console/index.html: clients/console/node_modules/.installed scripts/build-console $(CONSOLE)
+	@scripts/build-console || [[ $$? == 3 ]]
+
 .venv/browser: .venv/python scripts/setup-browser
 	@scripts/setup-browser && touch $@
 
@@ -60,6 +71,7 @@ check: setup  ## what an edit needs, in seconds: format, lint, types, fast tests
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/pytest tests/test_architecture.py tests/unit $(wildcard tests/wire tests/contract) -m "not real and not soak"
+	@$(BIN)/pytest tests/integration/test_console_package.py
 
 test: setup .venv/browser .venv/elixir clients/js/node_modules/.installed  ## everything but the soak
 	@$(BIN)/ruff format --check .
@@ -91,6 +103,6 @@ lock: .venv/python  ## resolve requirements.lock anew; names no registry
 	@if grep -nE '://|^-|file:' requirements.lock; then echo "the lock names a place"; exit 1; fi
 
 clean:  ## remove what was built or installed here
-	rm -rf .venv tests/js/node_modules clients/js/node_modules clients/js/dist clients/elixir/_build clients/elixir/tmp .mypy_cache .ruff_cache \
+	rm -rf .venv tests/js/node_modules clients/js/node_modules clients/js/dist clients/console/node_modules bridge/console clients/elixir/_build clients/elixir/tmp .mypy_cache .ruff_cache \
 		.pytest_cache .hypothesis dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

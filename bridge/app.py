@@ -52,6 +52,7 @@ from bridge.errors import JournalError, SetupError, SupervisorFailed
 from bridge.events import Epoch, Event, SessionChanged, SessionDeleted, SessionName, Turn
 from bridge.hub import Hub, Topic
 from bridge.lobby import Lobby
+from bridge.locate import Address, url_of
 from bridge.log import set_up
 from bridge.presence import Presence
 from bridge.screens import Screens
@@ -80,6 +81,7 @@ from bridge.sessions.registry import BackendKind, Registry
 from bridge.sessions.retention import Retention
 from bridge.sessions.tmux import Tmux, state_id
 from bridge.supervision import ChildSpec, RestartBudget, Supervisor
+from bridge.transports.console import Console
 from bridge.transports.http import make_app, make_runner
 from bridge.transports.tls import Certificate
 from bridge.upstream import SimulatorProcess
@@ -283,7 +285,8 @@ class Bridge:
                 past = Past(journal.turns, partial(_opened, journal), journal.files)
                 host = ApiHost(state, api, os.environ, past, self._clock)
                 service = await self._build(journal, tmux, claude, host, token)
-                app = make_app(service, config.server, config.hub, self._clock)
+                console = Console() if config.server.console else None
+                app = make_app(service, config.server, config.hub, self._clock, console)
                 self._root.start_child(
                     ChildSpec("listener", lambda: listener.serve(app), shutdown_s=config.server.shutdown_s)
                 )
@@ -291,7 +294,7 @@ class Bridge:
                 loop = asyncio.get_running_loop()
                 loop.add_signal_handler(signal.SIGHUP, self._hung_up, listener, service)
                 self._leave_word(listener)
-                self._greet(listener, token, known)
+                self._greet(listener, token, known, console)
                 return await self._supervised()
             finally:
                 (state / "bridge.json").unlink(missing_ok=True)
@@ -524,8 +527,9 @@ class Bridge:
         new.write_bytes(orjson.dumps(said) + b"\n")
         new.replace(note)
 
-    def _greet(self, listener: _Listener, token: str, known: bool) -> None:
-        """The person at the terminal."""
+    def _greet(self, listener: _Listener, token: str, known: bool, console: Console | None) -> None:
+        """The person at the terminal. The token is said where that is one, and elsewhere, in a file or a
+        journal, only when it is new."""
         config = self.config
         address = f"{listener.scheme}://{config.server.host}:{listener.port}"
         lines = [f"claude-bridge {__version__} answers on {address}"]
@@ -533,6 +537,11 @@ class Bridge:
             lines.append("Every reply is simulated: no account, no key and no network are used.")
         if not known:
             lines.append(f"Its token, kept in {config.state_dir}/token: {token}")
+        if console is not None and console.files:
+            secure = listener.certificate is not None
+            at = Address(url_of(config.server.host, listener.port, secure=secure), token)
+            shown = at.console if sys.stdout.isatty() or not known else f"{_command()} console  (prints it)"
+            lines.append(f"Its web console:  {shown}")
         lines.append(f'Say hello from another terminal:  {_command()} submit demo "hello" --start')
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()

@@ -176,6 +176,13 @@ def drill(
 cli.add_typer(token_command.group, name="token")
 
 
+@cli.command()
+def console(state_dir: StateDir = None, url: Url = None, token: Token = None) -> int:
+    """Print the address of the web console, with the token in its fragment."""
+    sys.stdout.write(f"{_look(state_dir, url, token).address().console}\n")
+    return OK
+
+
 # --- sessions ------------------------------------------------------------------------------------
 
 

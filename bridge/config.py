@@ -85,6 +85,8 @@ class ServerConfig(Slice):
     that has not polled for one and a half of it counts as gone."""
     shutdown_s: Seconds = 10
     """How long a stop may take before what is left is dropped."""
+    console: bool = True
+    """Serve the web console at `/`. Without it that path is 404."""
 
 
 Scope = Literal["watch", "prompt", "approve", "control", "admin"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import orjson
 
@@ -28,10 +28,19 @@ class Address:
 
     @property
     def websocket(self) -> str:
+        return f"{self._base('http', 'ws')}/socket/websocket?vsn=2.0.0"
+
+    @property
+    def console(self) -> str:
+        """The web console's page, with the token where no server and no log sees it."""
+        return f"{self._base('ws', 'http')}/#token={quote(self.token, safe='')}"
+
+    def _base(self, scheme: str, wanted: str) -> str:
+        """The address below which everything is, with one scheme, or its secure form, turned to another."""
         parts = urlsplit(self.url)
-        scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
         path = parts.path.rstrip("/").removesuffix("/websocket").removesuffix("/socket")
-        return f"{scheme}://{parts.netloc}{path}/socket/websocket?vsn=2.0.0"
+        turned = {scheme: wanted, f"{scheme}s": f"{wanted}s"}.get(parts.scheme, parts.scheme)
+        return f"{turned}://{parts.netloc}{path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +84,7 @@ class Look:
                 token = token or read_token(folder)
                 if token is None:
                     raise SetupError(f"{folder}/token cannot be read.", "Give --token, or check its owner.")
-                host, port = running["host"], running["port"]
-                scheme = "https" if running.get("certificate") else "http"
-                url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+                url = url_of(running["host"], running["port"], secure=bool(running.get("certificate")))
                 return Address(url, token, running.get("certificate"))
         raise BridgeUnreachable(
             f"No bridge is running ({' and '.join(map(str, self.folders()))} name none).",
@@ -90,6 +97,17 @@ class Look:
             return None
         here = filter(None, map(running_bridge, self.folders()))
         return next((r.get("certificate") for r in here if r["port"] == port), None)
+
+
+def url_of(host: str, port: int, *, secure: bool) -> str:
+    """Where this machine reaches what listens there."""
+    host = _reached(host)
+    return f"http{'s' if secure else ''}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _reached(host: str) -> str:
+    """A wildcard is listened on, not connected to."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
 
 
 def read_token(folder: Path) -> str | None:
@@ -110,6 +128,4 @@ def running_bridge(folder: Path) -> Payload | None:
         pass  # somebody else's process, and it lives
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    # A wildcard is listened on, not connected to.
-    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return {**said, "pid": pid, "host": here, "port": port}
+    return {**said, "pid": pid, "host": _reached(host), "port": port}

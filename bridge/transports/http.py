@@ -1,7 +1,6 @@
 """The HTTP side: what answers at which path.
 
-`make_app` mounts the transports that exist; the console gets its path here when it comes. Unknown paths
-are 404.
+`make_app` mounts the transports that exist, and the web console. Unknown paths are 404.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from bridge.clock import Clock
 from bridge.config import HubConfig, ServerConfig
 from bridge.service import Service
 from bridge.transports import access, handshake, metrics
+from bridge.transports.console import Console
 from bridge.transports.phoenix_longpoll import PhoenixPolls
 from bridge.transports.phoenix_ws import PhoenixSockets
 from bridge.transports.rest import Rest
@@ -35,9 +35,15 @@ class _Runner(web.AppRunner):
         await super().cleanup()
 
 
-def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Clock) -> web.Application:
+def make_app(
+    service: Service,
+    server: ServerConfig,
+    hub: HubConfig,
+    clock: Clock,
+    console: Console | None = None,
+) -> web.Application:
     """The application, to be run by `make_runner`, which sends every client away at its end: sockets with
-    1012, event streams at an end."""
+    1012, event streams at an end. Without a `console` there is nothing at `/`."""
     app = web.Application(middlewares=[_asked_by_name(server)])
     sockets = PhoenixSockets(service, server, hub, clock)
     polls = PhoenixPolls(service, server, hub, clock)
@@ -65,6 +71,8 @@ def make_app(service: Service, server: ServerConfig, hub: HubConfig, clock: Cloc
     rest.mount(app)
     app.router.add_get("/healthz", health)
     app.router.add_get("/healthz/live", health)
+    if console is not None:
+        console.mount(app)
     return app
 
 

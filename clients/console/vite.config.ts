@@ -1,10 +1,32 @@
+import {readFile, readdir, writeFile} from "node:fs/promises"
+import {join} from "node:path"
 import {fileURLToPath} from "node:url"
-import {defineConfig} from "vite"
+import {gzipSync} from "node:zlib"
+import {defineConfig, type Plugin} from "vite"
 
 const client = (path: string): string => fileURLToPath(new URL(`../js/src/${path}`, import.meta.url))
 
+/** Lays a `.gz` beside each text that is worth it: the bridge sends those as they are, and packs nothing itself. */
+function packed(): Plugin {
+  let folder = ""
+  return {
+    name: "packed",
+    apply: "build",
+    configResolved: (config) => void (folder = config.build.outDir),
+    async closeBundle() {
+      for (const name of await readdir(folder, {recursive: true})) {
+        if (!/\.(css|html|js|json|svg)$/.test(name)) continue
+        const body = await readFile(join(folder, name))
+        const smaller = gzipSync(body, {level: 9})
+        if (smaller.length + 200 < body.length) await writeFile(join(folder, `${name}.gz`), smaller)
+      }
+    },
+  }
+}
+
 export default defineConfig({
   base: "./",
+  plugins: [packed()],
   resolve: {
     alias: {
       "#websocket": client("transports/websocket.ts"),

@@ -1,11 +1,12 @@
 """A real Chromium, headless, driven through playwright-core: pages, and what is evaluated in them.
 
 Blocking on purpose, like the driver of phoenix.js: a test reads as what one person does after another. A
-test that serves its page from its own event loop calls it through `asyncio.to_thread`.
+test that serves its page from its own event loop has `Tab`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import json
@@ -15,13 +16,15 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 DRIVER = Path(__file__).parents[1] / "js" / "browser.mjs"
 PATIENCE_S = 60
 """For what must come; Chromium starts slowly on a machine that runs other things as well."""
+ACT_S = 30
+"""For what a page has to show before something can be done to it."""
 
 
 class PageError(Exception):
@@ -39,11 +42,16 @@ class Chromium:
             pytest.skip("there is no Chromium on this machine: `make test` installs it where it can")
         self._folder = folder
         self._process = subprocess.Popen(
-            [node, str(DRIVER), chromium, str(folder / "profile")],
+            [node, str(DRIVER), chromium],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8"},
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(folder),
+                "TMPDIR": str(folder),  # for its profile
+                "LANG": "C.UTF-8",
+            },
         )
         self._news = threading.Condition()
         self._answers: dict[int, dict[str, Any]] = {}
@@ -52,10 +60,11 @@ class Chromium:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def open(self, url: str) -> Page:
-        """A new tab with this page, loaded."""
+    def open(self, url: str, **context: Any) -> Page:
+        """A new window with this page, loaded; nobody else's storage is in it. `context` is what playwright's
+        `newContext` takes: `viewport`, `colorScheme`, …"""
         name = f"p{next(self._ids)}"
-        self.do("open", page=name, url=url)
+        self.do("open", page=name, url=url, context=context)
         return Page(self, name)
 
     def do(self, op: str, **command: Any) -> Any:
@@ -114,8 +123,53 @@ class Page:
         timeout = (PATIENCE_S - 10) * 1000  # the page's own complaint says more than ours
         return self._browser.do("until", page=self._name, expression=expression, timeout=timeout)
 
+    def act(self, *steps: tuple[Any, ...]) -> Any:
+        """What playwright's `page` gives where these methods, each with its arguments, are called one after
+        the other: `("getByRole", "button", {"name": "Send"}), ("click",)`. Raises `PageError`."""
+        return self._browser.do("act", page=self._name, steps=steps, timeout=ACT_S * 1000)
+
+    def axe(self) -> list[dict[str, str]]:
+        """What axe-core finds wrong for who does not see, hear or point: `id`, `impact`, `help`, `at`."""
+        found: list[dict[str, str]] = self._browser.do("axe", page=self._name)
+        return found
+
+    def measure(self) -> dict[str, float]:
+        """Chromium's own figures of the page (`JSHeapUsedSize`, `TaskDuration`, `Timestamp`, …) after its
+        garbage was collected."""
+        found: dict[str, float] = self._browser.do("measure", page=self._name)
+        return found
+
+    def complaints(self) -> list[str]:
+        """What went wrong in the page since this was asked last: errors on its console, violations of its
+        policy, requests to another origin than its own."""
+        found: list[str] = self._browser.do("complaints", page=self._name)
+        return found
+
     def close(self) -> None:
         self._browser.do("close", page=self._name)
+
+
+class Tab:
+    """A page, from a test's own loop."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+
+    @classmethod
+    async def open(cls, chromium: Chromium, url: str) -> Self:
+        return cls(await asyncio.to_thread(chromium.open, url))
+
+    async def eval(self, expression: str) -> Any:
+        return await asyncio.to_thread(self._page.eval, expression)
+
+    async def until(self, expression: str) -> Any:
+        return await asyncio.to_thread(self._page.until, expression)
+
+    async def measure(self) -> dict[str, float]:
+        return await asyncio.to_thread(self._page.measure)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._page.close)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from aiohttp import web
 from bridge.config import HubConfig, ServerConfig
 from bridge.events import Epoch
 from bridge.hub import Hub
+from bridge.transports.console import Console
 from bridge.transports.http import make_app, make_runner
 from bridge.transports.phoenix_longpoll import PhoenixPolls
 from bridge.transports.phoenix_ws import PhoenixSockets
@@ -31,8 +32,11 @@ PATIENCE_S = 10
 class PhoenixServer:
     """The fake service behind the real transports, on a port of its own."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None, **settings: Any) -> None:
+    def __init__(
+        self, tls: ssl.SSLContext | None = None, console: Console | None = None, **settings: Any
+    ) -> None:
         self.tls = tls
+        self.console = console
         hub = {k: settings.pop(k) for k in list(settings) if k in HubConfig.model_fields}
         self.config = ServerConfig(port=0, **{"shutdown_s": 2, **settings})
         self.hub_config = HubConfig(**hub)
@@ -45,7 +49,8 @@ class PhoenixServer:
         self.hub = Hub(ENCODERS, self.hub_config, loop.call_soon, self.epoch)
         self.service = FakeService(self.hub, self.clock)
         self._screens = loop.create_task(self.service.supervisor.run())
-        app = make_app(self.service.as_service(), self.config, self.hub_config, self.clock)
+        service = self.service.as_service()
+        app = make_app(service, self.config, self.hub_config, self.clock, self.console)
         handlers = [route.handler for route in app.router.routes()]
         owners = [getattr(handler, "__self__", None) for handler in handlers]
         self.polls = next(owner for owner in owners if isinstance(owner, PhoenixPolls))

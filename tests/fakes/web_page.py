@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -59,16 +59,24 @@ window.loaded = true
 @asynccontextmanager
 async def web_page() -> AsyncIterator[str]:
     """Its address, which is its origin."""
+    async with serving(PAGE, {"/phoenix.mjs": PHOENIX.read_bytes()}) as url:
+        yield url
 
-    async def page(_: web.Request) -> web.Response:
-        return web.Response(text=PAGE, content_type="text/html")
 
-    async def phoenix(_: web.Request) -> web.Response:
-        return web.Response(body=PHOENIX.read_bytes(), content_type="text/javascript")
+@asynccontextmanager
+async def serving(page: str, scripts: Mapping[str, bytes]) -> AsyncIterator[str]:
+    """A page and its scripts, by their paths, on an origin of their own: its address."""
+
+    async def html(_: web.Request) -> web.Response:
+        return web.Response(text=page, content_type="text/html")
+
+    async def script(request: web.Request) -> web.Response:
+        return web.Response(body=scripts[request.path], content_type="text/javascript")
 
     app = web.Application()
-    app.router.add_get("/", page)
-    app.router.add_get("/phoenix.mjs", phoenix)
+    app.router.add_get("/", html)
+    for path in scripts:
+        app.router.add_get(path, script)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -1,18 +1,22 @@
 // A headless Chromium at the end of a pipe: one JSON command a line in, one JSON line out for each, in any
-// order. Knows pages and what is evaluated in them, and nothing of what they show.
+// order. Knows pages, what is evaluated in them and what is done to them, and nothing of what they show.
 //
-// in:  {id, op: "open", page, url} | {id, op: "eval" | "until", page, expression, timeout} | {id, op: "close", page}
+// in:  {id, op: "open", page, url, context} | {id, op: "eval" | "until", page, expression, timeout}
+//      | {id, op: "act", page, steps, timeout} | {id, op: "axe" | "measure" | "complaints" | "close", page}
 // out: {id, result} | {id, error}        `error` names what the page itself had said on its console
-// usage: node browser.mjs CHROMIUM PROFILE
+// usage: node browser.mjs CHROMIUM
 
+import {readFileSync} from "node:fs"
+import {createRequire} from "node:module"
 import {createInterface} from "node:readline"
 import {chromium} from "playwright-core"
 
-const [executablePath, profile] = process.argv.slice(2)
+const [executablePath] = process.argv.slice(2)
 const say = (line) => process.stdout.write(JSON.stringify(line) + "\n")
 const pages = new Map()
+const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js")
 
-const browser = await chromium.launchPersistentContext(profile, {
+const browser = await chromium.launch({
   executablePath,
   headless: true,
   args: [
@@ -22,12 +26,31 @@ const browser = await chromium.launchPersistentContext(profile, {
 })
 
 const operations = {
-  async open({page: name, url}) {
-    const page = await browser.newPage()
+  async open({page: name, url, context: options}) {
+    const context = await browser.newContext(options)
+    const page = await context.newPage()
     const said = []
-    page.on("console", (message) => said.push(message.text()))
-    page.on("pageerror", (error) => said.push(String(error?.stack ?? error)))
-    pages.set(name, {page, said})
+    const complaints = []
+    page.on("console", (message) => {
+      said.push(message.text())
+      if (message.type() === "error") complaints.push(`console: ${message.text()} (${message.location().url})`)
+    })
+    page.on("pageerror", (error) => {
+      said.push(String(error?.stack ?? error))
+      complaints.push(`thrown: ${error?.stack ?? error}`)
+    })
+    // Also what Chromium itself would fetch: a picture, a font, the frames of a socket are asked for alike.
+    const elsewhere = (asked) => {
+      const {host, protocol} = new URL(asked)
+      if (!["data:", "blob:"].includes(protocol) && host !== new URL(url).host) complaints.push(`asked: ${asked}`)
+    }
+    page.on("request", (request) => elsewhere(request.url()))
+    page.on("websocket", (socket) => elsewhere(socket.url()))
+    await page.exposeBinding("__violated", (_, what) => void complaints.push(`policy: ${what}`))
+    await page.addInitScript(() =>
+      document.addEventListener("securitypolicyviolation", (e) =>
+        globalThis.__violated(`${e.effectiveDirective} ${e.blockedURI} ${e.sourceFile}:${e.lineNumber} ${e.sample}`)))
+    pages.set(name, {page, said, complaints})
     await page.goto(url)
   },
   eval: ({page, expression}) => pages.get(page).page.evaluate(expression),
@@ -35,7 +58,50 @@ const operations = {
     const found = await pages.get(page).page.waitForFunction(expression, null, {timeout, polling: 50})
     return found.jsonValue()
   },
-  close: ({page}) => pages.get(page).page.close(),
+  async act({page: name, steps, timeout}) {
+    const {page} = pages.get(name)
+    page.setDefaultTimeout(timeout)
+    let on = page
+    for (const [name, ...words] of steps) on = typeof on[name] === "function" ? await on[name](...words.map(revived)) : on[name]
+    return on === page || typeof on?.count === "function" ? null : on
+  },
+  // By the debugger, which no policy of the page binds.
+  async axe({page: name}) {
+    const {page} = pages.get(name)
+    const debug = await page.context().newCDPSession(page)
+    const evaluate = async (expression) => {
+      const how = {expression, awaitPromise: true, returnByValue: true}
+      const {result, exceptionDetails} = await debug.send("Runtime.evaluate", how)
+      if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text)
+      return result.value
+    }
+    try {
+      if (!(await evaluate("typeof axe === 'object'"))) await evaluate(readFileSync(AXE, "utf8"))
+      const {violations} = await evaluate("axe.run(document, {resultTypes: ['violations']})")
+      return violations.flatMap(({id, impact, help, nodes}) =>
+        nodes.map(({target, failureSummary}) => ({id, impact, help, at: target.join(" "), why: failureSummary})))
+    } finally {
+      await debug.detach()
+    }
+  },
+  // The figures count from the first time on.
+  async measure({page: name}) {
+    const known = pages.get(name)
+    known.debug ??= await known.page.context().newCDPSession(known.page)
+    await known.debug.send("Performance.enable")
+    await known.debug.send("HeapProfiler.collectGarbage")
+    const {metrics} = await known.debug.send("Performance.getMetrics")
+    return Object.fromEntries(metrics.map(({name, value}) => [name, value]))
+  },
+  complaints: ({page}) => pages.get(page).complaints.splice(0),
+  close: ({page}) => pages.get(page).page.context().close(),
+}
+
+// JSON knows no regular expressions: one is {"re": source}, anywhere in a step's words.
+function revived(word) {
+  if (word === null || typeof word !== "object" || Array.isArray(word)) return word
+  if (typeof word.re === "string") return new RegExp(word.re)
+  return Object.fromEntries(Object.entries(word).map(([key, value]) => [key, revived(value)]))
 }
 
 createInterface({input: process.stdin})

@@ -574,6 +574,12 @@ def test_the_version_is_printed(run: Callable[..., Ran]) -> None:
     assert run("--version").out == f"claude-bridge {__version__}\n"
 
 
+def test_the_address_of_the_console_is_printed_with_its_token(run: Callable[..., Ran]) -> None:
+    """And nothing else, for a click or a pipe."""
+    ran = run("console", "--url", "http://127.0.0.1:4040/", "--token", "of-the-test")
+    assert (ran.status, ran.out, ran.err) == (0, "http://127.0.0.1:4040/#token=of-the-test\n", "")
+
+
 @pytest.mark.parametrize("reader", ["head -c 1", "true"])
 def test_a_reader_that_has_enough_is_no_error(tmp_path: Path, reader: str) -> None:
     """`claude-bridge … | head` ends quietly, whether it goes while we write or was gone before."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import BridgeUnreachable, SetupError
-from bridge.locate import Address, Look
+from bridge.locate import Address, Look, url_of
 
 
 def running(folder: Path, port: int = 1, pid: int | None = None, host: str = "127.0.0.1") -> Path:
@@ -127,3 +127,22 @@ def test_a_bridge_that_speaks_tls_is_known_by_its_certificate(
     for url, certificate in (("https://localhost:7", "ab" * 32), ("https://localhost:8", None)):
         assert Look(url=url, environ=environ).address().certificate == certificate
     assert Look(url="https://a.example:7", token="t", environ=environ).address().certificate is None
+
+
+@pytest.mark.parametrize(
+    ("url", "console"),
+    [
+        ("http://127.0.0.1:4040", "http://127.0.0.1:4040/#token=a%2Fb%2Bc%20%26"),
+        ("wss://bridge.example/socket/websocket", "https://bridge.example/#token=a%2Fb%2Bc%20%26"),
+        ("https://example.com/bridge/", "https://example.com/bridge/#token=a%2Fb%2Bc%20%26"),
+    ],
+)
+def test_the_console_is_shown_its_token_in_the_fragment(url: str, console: str) -> None:
+    """Which no browser sends; written so that the page reads the same."""
+    assert Address(url, "a/b+c &").console == console
+
+
+def test_a_listener_on_every_address_is_reached_on_this_machines_own() -> None:
+    """IPv6 in brackets."""
+    assert url_of("0.0.0.0", 1, secure=False) == "http://127.0.0.1:1"
+    assert url_of("::", 1, secure=True) == "https://[::1]:1"

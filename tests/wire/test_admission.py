@@ -24,6 +24,7 @@ from bridge.auth import Principal
 from bridge.config import LogConfig
 from bridge.errors import SetupError
 from bridge.log import set_up
+from bridge.transports.console import Console
 from bridge.transports.handshake import Address, host_allowed
 from bridge.transports.tls import Certificate
 from tests.fakes.keys import minted, write_certificate
@@ -100,11 +101,15 @@ def routes_of(app: web.Application) -> Iterator[tuple[str, str]]:
         yield from ((method, path) for method in methods)
 
 
-OPEN_TO_ALL = {"/healthz", "/healthz/live"}
+OPEN_TO_ALL = {"/healthz", "/healthz/live", "/"}
 
 
-async def test_without_a_token_nothing_is_reached_but_the_health(server: PhoenixServer) -> None:
+async def test_without_a_token_nothing_is_reached_but_the_health_and_the_page(
+    serve: Serve, tmp_path: Path
+) -> None:
     """Over all routes there are; those that come later are among them."""
+    (tmp_path / "index.html").write_text("<!doctype html>")
+    server = await serve(console=Console(tmp_path))
     headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
     headers["Sec-WebSocket-Key"] = "dGhlIHNhbXBsZSBub25jZQ=="
     server.service.failures.set(None)  # each is to be refused for itself

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 from collections.abc import AsyncIterator
@@ -10,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 
-from tests.fakes.chromium import Chromium, Page
+from tests.fakes.chromium import Chromium, Tab
 from tests.fakes.phoenix import PhoenixServer
 from tests.fakes.service import TOKEN
+from tests.fakes.web_page import serving
 from tests.wire.conftest import Serve
 
 pytestmark = pytest.mark.real
@@ -50,55 +49,30 @@ async def origin(bundle: bytes) -> AsyncIterator[str]:
         '<!doctype html><meta charset="utf-8"><title>a front end</title>'
         '<script type="module" src="/page.js"></script>'
     )
-
-    async def page(_: web.Request) -> web.Response:
-        return web.Response(text=html, content_type="text/html")
-
-    async def script(_: web.Request) -> web.Response:
-        return web.Response(body=bundle, content_type="text/javascript")
-
-    app = web.Application()
-    app.router.add_get("/", page)
-    app.router.add_get("/page.js", script)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
+    async with serving(html, {"/page.js": bundle}) as url:
+        yield url
 
 
-class Tab:
+class Client(Tab):
     """A page of the front end, from a test's own loop."""
-
-    def __init__(self, page: Page) -> None:
-        self._page = page
-
-    async def eval(self, expression: str) -> Any:
-        return await asyncio.to_thread(self._page.eval, expression)
-
-    async def until(self, expression: str) -> Any:
-        return await asyncio.to_thread(self._page.until, expression)
 
     async def connect(self, how: str, server: PhoenixServer, token: str = TOKEN, **options: Any) -> None:
         await self.until("window.page")
         words = ", ".join(map(json.dumps, (how, server.http, token, options)))
         await self.eval(f"page.connect({words})")
 
-    async def close(self) -> None:
-        await asyncio.to_thread(self._page.close)
-
 
 @pytest.fixture
-async def tab(chromium: Chromium, origin: str) -> AsyncIterator[Tab]:
+async def tab(chromium: Chromium, origin: str) -> AsyncIterator[Client]:
     """A page that has not connected yet."""
-    tab = Tab(await asyncio.to_thread(chromium.open, origin))
+    tab = await Client.open(chromium, origin)
     yield tab
     await tab.close()
 
 
 @pytest.mark.parametrize("how", ["phoenix", "socketio"])
 async def test_a_page_streams_a_reply_and_watches_a_screen(
-    tab: Tab, origin: str, serve: Serve, how: str
+    tab: Client, origin: str, serve: Serve, how: str
 ) -> None:
     """Bytes go and come as they are."""
     server = await serve(origins=[origin])
@@ -116,7 +90,7 @@ async def test_a_page_streams_a_reply_and_watches_a_screen(
     await tab.eval("page.bridge.close()")
 
 
-async def test_a_page_goes_on_by_long_poll(tab: Tab, origin: str, serve: Serve) -> None:
+async def test_a_page_goes_on_by_long_poll(tab: Client, origin: str, serve: Serve) -> None:
     """By whatever the library takes in a browser."""
     server = await serve(origins=[origin])
     await tab.connect("phoenix", server, transport="longpoll")
@@ -126,7 +100,7 @@ async def test_a_page_goes_on_by_long_poll(tab: Tab, origin: str, serve: Serve) 
 
 @pytest.mark.parametrize("how", ["phoenix", "socketio"])
 async def test_a_page_is_told_that_its_token_does_not_count(
-    tab: Tab, origin: str, serve: Serve, how: str
+    tab: Client, origin: str, serve: Serve, how: str
 ) -> None:
     """A browser says nothing of why a WebSocket was refused: the client has asked."""
     server = await serve(origins=[origin])
@@ -136,7 +110,7 @@ async def test_a_page_is_told_that_its_token_does_not_count(
 
 
 async def test_the_example_in_react_shows_what_happens_and_leaves_when_it_is_taken_away(
-    tab: Tab, origin: str, serve: Serve
+    tab: Client, origin: str, serve: Serve
 ) -> None:
     """In strict mode, which mounts everything twice."""
     server = await serve(origins=[origin])

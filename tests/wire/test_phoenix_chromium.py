@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from tests.fakes.chromium import Chromium, Page
+from tests.fakes.chromium import Chromium, Tab
 from tests.fakes.phoenix import PhoenixServer
 from tests.fakes.plain_proxy import plain_proxy
 from tests.fakes.service import TOKEN, WATCH_TOKEN
@@ -19,30 +18,14 @@ from tests.wire.conftest import Serve
 pytestmark = pytest.mark.real
 
 
-class Tab:
+class Client(Tab):
     """A page of the front end with its client, from a test's own loop."""
-
-    def __init__(self, page: Page) -> None:
-        self._page = page
-
-    async def eval(self, expression: str) -> Any:
-        return await asyncio.to_thread(self._page.eval, expression)
-
-    async def until(self, expression: str) -> Any:
-        return await asyncio.to_thread(self._page.until, expression)
 
     async def connect(self, url: str, token: str | None = TOKEN, **options: Any) -> None:
         await self.until("window.loaded")
         address = url.replace("http://", "ws://") + "/socket"
         how = ", ".join(map(json.dumps, (address, token, "session:a", options)))
         await self.eval(f"(connect({how}), 0)")
-
-    async def close(self) -> None:
-        await asyncio.to_thread(self._page.close)
-
-
-async def a_tab(chromium: Chromium, url: str) -> Tab:
-    return Tab(await asyncio.to_thread(chromium.open, url))
 
 
 @pytest.fixture
@@ -60,7 +43,7 @@ async def test_P03_O04_two_pages_see_each_other_one_of_them_by_long_poll(
     chromium: Chromium, origin: str, listed: PhoenixServer
 ) -> None:
     """It falls back behind a proxy that knows no WebSockets; what one of them does the other is told."""
-    free, proxied = await a_tab(chromium, origin), await a_tab(chromium, origin)
+    free, proxied = await Client.open(chromium, origin), await Client.open(chromium, origin)
     async with plain_proxy(listed.http) as proxy:
         await free.connect(listed.http)
         await proxied.connect(proxy, WATCH_TOKEN, longPollFallbackMs=20_000)
@@ -86,7 +69,7 @@ async def test_A14_N13_a_page_of_an_origin_that_is_not_listed_gets_nowhere(
     chromium: Chromium, origin: str, server: PhoenixServer, header: bool
 ) -> None:
     """Over neither transport, with a good token. Where it is in a header the browser asks before, in vain."""
-    tab = await a_tab(chromium, origin)
+    tab = await Client.open(chromium, origin)
     options = {} if header else {"params": {"token": TOKEN}}
     await tab.connect(server.http, TOKEN if header else None, longPollFallbackMs=20_000, **options)
     assert (await tab.until("client.life.length && client.life"))[0] == (1011 if header else 1008)

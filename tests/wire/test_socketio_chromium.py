@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiohttp import web
 
-from tests.fakes.chromium import Chromium, Page
+from tests.fakes.chromium import Chromium, Tab
 from tests.fakes.phoenix import PhoenixServer
 from tests.fakes.service import TOKEN
+from tests.fakes.web_page import serving
 from tests.wire.conftest import Serve
 
 pytestmark = pytest.mark.real
@@ -49,46 +47,18 @@ window.loaded = true
 @pytest.fixture
 async def origin() -> AsyncIterator[str]:
     """The address of the page, which is its origin."""
-
-    async def page(_: web.Request) -> web.Response:
-        return web.Response(text=PAGE, content_type="text/html")
-
-    async def script(_: web.Request) -> web.Response:
-        return web.Response(body=(DIST / "socket.io.esm.min.js").read_bytes(), content_type="text/javascript")
-
-    app = web.Application()
-    app.router.add_get("/", page)
-    app.router.add_get("/socket.io.esm.min.js", script)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
+    script = (DIST / "socket.io.esm.min.js").read_bytes()
+    async with serving(PAGE, {"/socket.io.esm.min.js": script}) as url:
+        yield url
 
 
-class Tab:
+class Client(Tab):
     """A page of the front end, from a test's own loop."""
-
-    def __init__(self, page: Page) -> None:
-        self._page = page
-
-    async def eval(self, expression: str) -> Any:
-        return await asyncio.to_thread(self._page.eval, expression)
-
-    async def until(self, expression: str) -> Any:
-        return await asyncio.to_thread(self._page.until, expression)
 
     async def connect(self, server: PhoenixServer, *transports: str) -> None:
         await self.until("window.loaded")
         how = ", ".join(map(json.dumps, (server.http, TOKEN, transports)))
         await self.eval(f"(connect({how}), 0)")
-
-    async def close(self) -> None:
-        await asyncio.to_thread(self._page.close)
-
-
-async def a_tab(chromium: Chromium, url: str) -> Tab:
-    return Tab(await asyncio.to_thread(chromium.open, url))
 
 
 @pytest.mark.parametrize("transports", [("polling",), ("polling", "websocket"), ("websocket",)])
@@ -98,7 +68,7 @@ async def test_a_listed_page_joins_prompts_and_watches_a_screen(
     """Bytes come as ArrayBuffers."""
     server = await serve(origins=[origin])
     pane = server.service.panes.add("a")
-    tab = await a_tab(chromium, origin)
+    tab = await Client.open(chromium, origin)
     await tab.connect(server, *transports)
     assert (await tab.until("client.joined"))["status"] == "ok"
     assert await tab.until(f"client.life.length === {len(transports)} && client.life") == list(transports)
@@ -122,7 +92,7 @@ async def test_a_page_that_is_not_listed_gets_nowhere(
     chromium: Chromium, origin: str, server: PhoenixServer, transport: str
 ) -> None:
     """With a good token."""
-    tab = await a_tab(chromium, origin)
+    tab = await Client.open(chromium, origin)
     await tab.connect(server, transport)
     assert (await tab.until("client.life.length && client.life"))[0] == "refused"
     assert await tab.eval("client.joined") is None
