@@ -5,14 +5,14 @@ import {connected, GOOD_NEWS_MS, rejoined, sentenceOf, UNBROKEN, type Break} fro
 const lost: Connection = {status: "reconnecting", since: 1000, reason: "closed with 1006"}
 const open = (since: number): Connection => ({status: "open", since})
 
+const wasOpen = connected(UNBROKEN, open(500))
+
 function afterBreak(ms: number): Break {
-  return connected(connected(UNBROKEN, lost), open(1000 + ms))
+  return connected(connected(wasOpen, lost), open(1000 + ms))
 }
 
 test("nothing is said of a connection that was never lost", () => {
-  const known = connected(UNBROKEN, open(500))
-  expect(known).toBe(UNBROKEN)
-  expect(sentenceOf(open(500), known, 600)).toBeNull()
+  expect(sentenceOf(open(500), wasOpen, 600)).toBeNull()
 })
 
 test("a first connection gets a moment before it is worth a word", () => {
@@ -22,7 +22,7 @@ test("a first connection gets a moment before it is worth a word", () => {
 })
 
 test("while it is lost the time runs on the screen, and what is read out stays", () => {
-  const known = connected(UNBROKEN, lost)
+  const known = connected(wasOpen, lost)
   const [first, later] = [sentenceOf(lost, known, 4000), sentenceOf(lost, known, 9000)]
   expect(first?.shown).toBe("Connection lost 3 s ago; trying again. What is shown is how it was.")
   expect(later?.shown).toContain("8 s ago")
@@ -30,7 +30,7 @@ test("while it is lost the time runs on the screen, and what is read out stays",
 })
 
 test("the break began when the connection was first lost, whatever is tried meanwhile", () => {
-  const known = connected(connected(UNBROKEN, lost), {...lost, since: 5000, reason: "another"})
+  const known = connected(connected(wasOpen, lost), {...lost, since: 5000, reason: "another"})
   expect(known.lostAt).toBe(1000)
 })
 
@@ -55,8 +55,14 @@ describe("after it", () => {
   })
   test("and then a next break is one of its own", () => {
     const again = connected(rejoined(afterBreak(3000), true, true), {...lost, since: 9000})
-    expect(again).toEqual({lostAt: 9000, backAt: null, missed: null})
+    expect(again).toEqual({wasOpen: true, lostAt: 9000, backAt: null, missed: null})
   })
+})
+
+test("what never was open was not lost: a refused token and then another is a beginning", () => {
+  const known = connected(connected(UNBROKEN, lost), open(3000))
+  expect(known.lostAt).toBeNull()
+  expect(sentenceOf(lost, UNBROKEN, 3000)?.said).toBe("Connecting to the bridge.")
 })
 
 test("a join that follows no break says nothing", () => {

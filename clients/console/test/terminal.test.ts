@@ -1,5 +1,5 @@
 import {describe, expect, test} from "vitest"
-import {adoptingDocument, type Styled} from "../src/terminal/adopted.js"
+import {adoptingCreate, whileCreating, type Styled} from "../src/terminal/adopted.js"
 import {Batch, type Schedule} from "../src/terminal/batch.js"
 import {allowedSize, fittingFont, LARGEST_PX, SMALLEST_PX} from "../src/terminal/sizes.js"
 
@@ -76,32 +76,19 @@ class FakeElement {
 
 class FakeDocument implements Styled<FakeSheet> {
   adoptedStyleSheets: FakeSheet[] = [new FakeSheet()]
-  readonly #title: string = "private, as the real one's are"
   createElement(tag: string): FakeElement {
     return new FakeElement(tag)
   }
-  get title(): string {
-    return this.#title
-  }
-  hasFocus(): boolean {
-    return this.#title !== ""
-  }
 }
 
-describe("a document for xterm.js", () => {
+describe("elements for xterm.js", () => {
   const real = new FakeDocument()
-  const made = adoptingDocument(real, () => new FakeSheet())
+  const create = adoptingCreate(real, () => new FakeSheet())
 
-  test("is a document otherwise, with methods that work", () => {
-    expect(made).toBeInstanceOf(FakeDocument)
-    expect(made.title).toBe(real.title)
-    expect(made.hasFocus()).toBe(true)
-    expect(made.createElement("div").tag).toBe("div")
-  })
-
-  test("makes style elements of which the rules are adopted, as long as they are there", () => {
-    const style = made.createElement("style")
+  test("are no style elements, but their rules are adopted as long as they are there", () => {
+    const style = create("style") as FakeElement
     expect(style.tag).not.toBe("style")
+    expect(style.hidden).toBe(true)
     expect(real.adoptedStyleSheets).toHaveLength(2)
     style.textContent = ".a { color: red }"
     expect(real.adoptedStyleSheets[1]?.text).toBe(".a { color: red }")
@@ -111,12 +98,22 @@ describe("a document for xterm.js", () => {
     expect(real.adoptedStyleSheets).toHaveLength(1)
   })
 
-  test("makes elements whose style attribute is set as properties, and others as ever", () => {
-    const span = made.createElement("span")
+  test("have their style attribute set as properties, and others as ever", () => {
+    const span = create("span") as FakeElement
     span.setAttribute("style", "color: #123456;")
     span.setAttribute("aria-hidden", "true")
     expect(span.style.cssText).toBe("color: #123456;")
     expect(span.attributes).toEqual({"aria-hidden": "true"})
+  })
+
+  test("are made so while it is opened, and no longer, even where that fails", () => {
+    const tags: string[] = []
+    whileCreating(real, create, () => tags.push((real.createElement("style")).tag))
+    expect(() => whileCreating(real, create, () => {
+      throw new Error("no room")
+    })).toThrow("no room")
+    tags.push(real.createElement("style").tag)
+    expect(tags).toEqual(["span", "style"])
   })
 })
 

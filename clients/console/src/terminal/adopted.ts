@@ -1,16 +1,17 @@
 /**
  * xterm.js writes its colours and sizes into `<style>` elements and `style` attributes, which a strict policy of content
- * forbids. Here is a document that it can make its elements of instead: the rules go into adopted sheets, the
- * attributes are set as properties, and both are allowed.
+ * forbids. Here is what it can make its elements with instead: the rules go into adopted sheets, the attributes are
+ * set as properties, and both are allowed. Its own `documentOverride` is not asked everywhere (6.0.0: not for rows and
+ * not for the scrollbar), so it does not do.
  */
 
 export interface Sheet {
   replaceSync(text: string): void
 }
 
-interface Element {
+export interface Made {
   textContent: string | null
-  hidden?: boolean
+  hidden: boolean
   readonly style: {cssText: string}
   setAttribute(name: string, value: string): void
   remove(): void
@@ -19,14 +20,16 @@ interface Element {
 /** Of a document, what is used here. */
 export interface Styled<S extends Sheet> {
   adoptedStyleSheets: S[]
-  createElement(tag: string): Element
+  createElement(tag: string): Made
 }
 
-/** A document like `real` in everything but how its elements are styled. `instanceof Document` holds for it. */
-export function adoptingDocument<S extends Sheet, D extends Styled<S>>(real: D, newSheet: () => S): D {
-  const create = (tag: string): Element => {
-    if (tag.toLowerCase() === "style") return adoptedStyle(real, newSheet())
-    const element = real.createElement(tag)
+export type Create = (tag: string) => Made
+
+export function adoptingCreate<S extends Sheet>(real: Styled<S>, newSheet: () => S): Create {
+  const create = real.createElement.bind(real)
+  return (tag) => {
+    if (tag.toLowerCase() === "style") return adoptedStyle(real, create("span"), newSheet())
+    const element = create(tag)
     const set = element.setAttribute.bind(element)
     element.setAttribute = (name, value) => {
       if (name.toLowerCase() === "style") element.style.cssText = value
@@ -34,20 +37,21 @@ export function adoptingDocument<S extends Sheet, D extends Styled<S>>(real: D, 
     }
     return element
   }
-  return new Proxy(real, {
-    get(target, property) {
-      if (property === "createElement") return create
-      const value: unknown = Reflect.get(target, property, target)
-      // A constructor is not called on the document, and would lose its properties.
-      return typeof value === "function" && property !== "constructor" ? value.bind(target) : value
-    },
-    set: (target, property, value) => Reflect.set(target, property, value, target),
-  })
+}
+
+/** While `run` runs, and no longer, whatever makes an element of the document makes it with `create`. */
+export function whileCreating<S extends Sheet>(real: Styled<S>, create: Create, run: () => void): void {
+  real.createElement = create
+  try {
+    run()
+  } finally {
+    // What is behind it is the prototype's.
+    delete (real as Partial<Styled<S>>).createElement
+  }
 }
 
 /** Stands where the `<style>` would, without showing anything; the rules are adopted as long as it does. */
-function adoptedStyle<S extends Sheet>(real: Styled<S>, sheet: S): Element {
-  const element = real.createElement("span")
+function adoptedStyle<S extends Sheet>(real: Styled<S>, element: Made, sheet: S): Made {
   const remove = element.remove.bind(element)
   let text = ""
   element.hidden = true

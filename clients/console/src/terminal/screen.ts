@@ -4,7 +4,7 @@ import "@xterm/xterm/css/xterm.css"
 import {FitAddon} from "@xterm/addon-fit"
 import {Terminal as Emulator, type IDisposable} from "@xterm/xterm"
 import type {Picture} from "claude-bridge-client"
-import {adoptingDocument, type Styled} from "./adopted.js"
+import {adoptingCreate, whileCreating, type Create, type Styled} from "./adopted.js"
 import {Batch} from "./batch.js"
 import {paletteNow} from "./palette.js"
 import {allowedSize, fittingFont, LARGEST_PX} from "./sizes.js"
@@ -24,10 +24,9 @@ export class Screen {
 
   constructor(host: HTMLElement, {typed, leave}: ScreenOptions) {
     this.#host = host
-    const real = document as unknown as Document & Styled<CSSStyleSheet>
+    const real = document as unknown as Styled<CSSStyleSheet>
+    const create = adoptingCreate(real, () => new CSSStyleSheet())
     this.#emulator = new Emulator({
-      documentOverride: adoptingDocument(real, () => new CSSStyleSheet()),
-      allowProposedApi: false,
       cursorBlink: false,
       fontFamily: getComputedStyle(document.documentElement).getPropertyValue("--mono").trim(),
       fontSize: LARGEST_PX,
@@ -37,7 +36,8 @@ export class Screen {
     })
     this.#batch = new Batch((bytes) => this.#emulator.write(bytes))
     this.#emulator.loadAddon(this.#fit)
-    this.#emulator.open(host)
+    whileCreating(real, create, () => this.#emulator.open(host))
+    makeRowsWith(this.#emulator, create)
     answersNothing(this.#emulator)
     this.#emulator.onData(typed)
     this.#emulator.onBinary((data) => typed(Uint8Array.from(data, (c) => c.charCodeAt(0))))
@@ -114,6 +114,14 @@ export class Screen {
     const fitting = fittingFont(font, {width: screen.offsetWidth, height: screen.offsetHeight}, room)
     if (fitting !== font) this.#emulator.options.fontSize = fitting
   }
+}
+
+/** Rows are made anew all the time, and by whoever was asked for it when the terminal was opened. */
+function makeRowsWith(emulator: Emulator, createElement: Create): void {
+  const {_core} = emulator as unknown as {_core?: {_renderService?: {_renderer?: {value?: {_rowFactory?: {_document: unknown}}}}}}
+  const rows = _core?._renderService?._renderer?.value?._rowFactory
+  if (rows === undefined) throw new Error("This version of xterm.js keeps its rows elsewhere.")
+  rows._document = {createElement}
 }
 
 /**

@@ -53,7 +53,7 @@ function Line() {
   const sentence = sentenceOf(connection, known, useNow(1000))
   const isOver = sentence === null && connection.status === "open"
   useEffect(() => {
-    if (isOver) broken.set(UNBROKEN)
+    if (isOver) broken.set({...UNBROKEN, wasOpen: true})
   }, [isOver])
   return (
     <>

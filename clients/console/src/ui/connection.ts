@@ -4,6 +4,8 @@ import type {Connection} from "claude-bridge-client"
 
 /** What is known of the last break. */
 export interface Break {
+  /** Whether the connection was ever open: what never was is not lost. */
+  readonly wasOpen: boolean
   /** When the connection was lost, as `Date.now()`; null while none was. */
   readonly lostAt: number | null
   /** When it was open again; null while it is not. */
@@ -12,7 +14,7 @@ export interface Break {
   readonly missed: "nothing" | "restart" | "much" | null
 }
 
-export const UNBROKEN: Break = {lostAt: null, backAt: null, missed: null}
+export const UNBROKEN: Break = {wasOpen: false, lostAt: null, backAt: null, missed: null}
 
 /** How long the good news stays. */
 export const GOOD_NEWS_MS = 5000
@@ -20,11 +22,10 @@ export const GOOD_NEWS_MS = 5000
 const PATIENCE_MS = 1000
 
 export function connected(known: Break, {status, since}: Connection): Break {
-  if (status === "reconnecting") {
-    return known.lostAt !== null && known.backAt === null ? known : {lostAt: since, backAt: null, missed: null}
-  }
-  if (status === "open" && known.lostAt !== null && known.backAt === null) return {...known, backAt: since}
-  return known
+  const isLost = known.lostAt !== null && known.backAt === null
+  if (status === "open") return isLost ? {...known, backAt: since} : known.wasOpen ? known : {...known, wasOpen: true}
+  if (status !== "reconnecting" || isLost || !known.wasOpen) return known
+  return {wasOpen: true, lostAt: since, backAt: null, missed: null}
 }
 
 /** A session was joined again: whether something was missed, and whether the bridge counts from a new beginning. */
@@ -48,6 +49,7 @@ export function sentenceOf({status, since, reason}: Connection, known: Break, no
       if (now - since < PATIENCE_MS) return null
       return same("warn", reason === undefined ? "Connecting to the bridge." : `The bridge does not answer (${reason}); trying again.`)
     case "reconnecting": {
+      if (!known.wasOpen) return same("warn", "Connecting to the bridge.")
       const for_ = seconds(now - (known.lostAt ?? since))
       return {
         tone: "warn",
