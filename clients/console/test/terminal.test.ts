@@ -1,7 +1,7 @@
 import {describe, expect, test} from "vitest"
 import {adoptingCreate, whileCreating, type Styled} from "../src/terminal/adopted.js"
 import {Batch, type Schedule} from "../src/terminal/batch.js"
-import {allowedSize, fittingFont, LARGEST_PX, SMALLEST_PX} from "../src/terminal/sizes.js"
+import {fittingFont, LARGEST_PX, sizeFor, SMALLEST_PX} from "../src/terminal/sizes.js"
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
 
@@ -122,11 +122,13 @@ describe("sizes", () => {
     expect(fittingFont(13, {width: 1000, height: 400}, {width: 800, height: 600})).toBe(10)
     expect(fittingFont(10, {width: 400, height: 400}, {width: 800, height: 800})).toBe(LARGEST_PX)
     expect(fittingFont(13, {width: 2000, height: 400}, {width: 390, height: 600})).toBe(SMALLEST_PX)
+    expect(fittingFont(13, {width: 571, height: 400}, {width: 570.5, height: 600})).toBe(13)
     expect(fittingFont(13, {width: 0, height: 0}, {width: 390, height: 600})).toBe(13)
   })
 
   test("a process gets a size that the bridge takes", () => {
-    expect(allowedSize(7.5, 1000)).toEqual({cols: 20, rows: 300})
-    expect(allowedSize(120.9, 40.2)).toEqual({cols: 120, rows: 40})
+    const screen = {width: 800, height: 360}
+    expect(sizeFor({width: 1209, height: 603}, screen, {cols: 80, rows: 24})).toEqual({cols: 120, rows: 40})
+    expect(sizeFor({width: 10, height: 9999}, screen, {cols: 80, rows: 24})).toEqual({cols: 20, rows: 300})
   })
 })

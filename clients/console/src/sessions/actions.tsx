@@ -66,7 +66,7 @@ function DeleteDialog({name, onClose}: {name: string, onClose: () => void}) {
         <p>Its process is ended and its history is removed from the bridge. This cannot be taken back.</p>
         {failure !== null && <p role="alert" className="failure">{failure}</p>}
         <div className="dialog-buttons">
-          <button autoFocus onClick={onClose}>Keep</button>
+          <button data-first onClick={onClose}>Keep</button>
           <button className="danger" disabled={busy} onClick={() => void confirm()}>Delete {name}</button>
         </div>
       </div>
@@ -94,7 +94,7 @@ function ForkDialog({from, onClose}: {from: string, onClose: () => void}) {
         <div className="field">
           <label htmlFor="fork-name">Name of the fork</label>
           <input
-            id="fork-name" value={name} autoFocus autoComplete="off" spellCheck={false} aria-invalid={tried && problem !== null}
+            id="fork-name" value={name} data-first autoComplete="off" spellCheck={false} aria-invalid={tried && problem !== null}
             onChange={(event) => setName(event.target.value)}
           />
           {tried && problem !== null && <p role="alert" className="failure">{problem}</p>}

@@ -34,7 +34,7 @@ export function StartDialog({name = "", onClose}: {name?: string, onClose: () =>
         <div className="field">
           <label htmlFor="start-name">Name</label>
           <input
-            ref={field} id="start-name" value={choices.name} autoFocus autoComplete="off" autoCapitalize="off" spellCheck={false}
+            ref={field} id="start-name" value={choices.name} data-first autoComplete="off" autoCapitalize="off" spellCheck={false}
             aria-invalid={(tried && problem !== null) || wrong === "name"} aria-describedby="start-name-note"
             onChange={(event) => choose({name: event.target.value})}
           />

@@ -32,7 +32,7 @@ export function Switcher({sessions, onClose}: {sessions: readonly SessionInfo[],
       <div className="switcher">
         <input
           role="combobox" aria-label="Session" aria-expanded aria-controls={`${id}-found`} aria-autocomplete="list"
-          aria-activedescendant={chosen && `${id}-${chosen.name}`} autoFocus autoComplete="off" spellCheck={false}
+          aria-activedescendant={chosen && `${id}-${chosen.name}`} data-first autoComplete="off" spellCheck={false}
           placeholder="Name, state, model or folder" value={filter} onKeyDown={pressed}
           onChange={(event) => {
             setFilter(event.target.value)

@@ -19,13 +19,15 @@ interface Props {
 
 interface Shown {
   readonly size: {readonly cols: number, readonly rows: number} | null
+  /** Part of it is out of view. */
+  readonly isCut: boolean
   /** Why nothing more comes; null while it does. */
   readonly ended: string | null
   /** Why what is typed does not arrive. */
   readonly refusal: string | null
 }
 
-const EMPTY: Shown = {size: null, ended: null, refusal: null}
+const EMPTY: Shown = {size: null, isCut: false, ended: null, refusal: null}
 
 /** The live terminal of a tmux session. */
 export function TerminalPane({name, focused, onLeave, isConnected, isRunning}: Props) {
@@ -63,7 +65,7 @@ export function TerminalPane({name, focused, onLeave, isConnected, isRunning}: P
     setShown(EMPTY)
     void import("./screen.js").then(({Screen}) => {
       if (over || host.current === null) return
-      const made = new Screen(host.current, {typed: (what) => void typed(what), leave: () => leave.current()})
+      const made = new Screen(host.current, {typed: (what) => void typed(what), leave: () => leave.current(), fits: (all) => change({isCut: !all})})
       const live = bridge.terminal(name)
       screen.current = made
       terminal.current = live
@@ -119,7 +121,7 @@ export function TerminalPane({name, focused, onLeave, isConnected, isRunning}: P
     <section className="terminal" aria-label={`Terminal ${name}`}>
       <div className="terminal-bar">
         <span className="terminal-size">{shown.size ? `${shown.size.cols} × ${shown.size.rows}` : "…"}</span>
-        <button className="quiet" disabled={isDim} onClick={fit} title="Give the process the size of this window; everybody sees it so.">
+        <button className={shown.isCut ? undefined : "quiet"} disabled={isDim} onClick={fit} title="Give the process the size of this window; everybody sees it so.">
           Fit to this window
         </button>
         <label className="terminal-aloud">

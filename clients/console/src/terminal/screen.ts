@@ -1,29 +1,34 @@
 /** xterm.js as this page uses it; a chunk of its own, loaded when a terminal is first shown. */
 
 import "@xterm/xterm/css/xterm.css"
-import {FitAddon} from "@xterm/addon-fit"
 import {Terminal as Emulator, type IDisposable} from "@xterm/xterm"
 import type {Picture} from "claude-bridge-client"
 import {adoptingCreate, whileCreating, type Create, type Styled} from "./adopted.js"
 import {Batch} from "./batch.js"
 import {paletteNow} from "./palette.js"
-import {allowedSize, fittingFont, LARGEST_PX} from "./sizes.js"
+import {fittingFont, LARGEST_PX, sizeFor, SMALLEST_PX, type Box, type Size} from "./sizes.js"
 
 export interface ScreenOptions {
   readonly typed: (what: string | Uint8Array) => void
   readonly leave: () => void
+  /** Whether all of it is in view. */
+  readonly fits: (all: boolean) => void
 }
+
+/** As pane.css has it. */
+const PADDING = {across: 16, down: 12}
 
 export class Screen {
   readonly #emulator: Emulator
-  readonly #fit = new FitAddon()
   readonly #batch: Batch
   readonly #host: HTMLElement
   readonly #observer: ResizeObserver
+  readonly #fits: (all: boolean) => void
   #frame = 0
 
-  constructor(host: HTMLElement, {typed, leave}: ScreenOptions) {
+  constructor(host: HTMLElement, {typed, leave, fits}: ScreenOptions) {
     this.#host = host
+    this.#fits = fits
     const real = document as unknown as Styled<CSSStyleSheet>
     const create = adoptingCreate(real, () => new CSSStyleSheet())
     this.#emulator = new Emulator({
@@ -35,7 +40,6 @@ export class Screen {
       theme: paletteNow(),
     })
     this.#batch = new Batch((bytes) => this.#emulator.write(bytes))
-    this.#emulator.loadAddon(this.#fit)
     whileCreating(real, create, () => this.#emulator.open(host))
     makeRowsWith(this.#emulator, create)
     answersNothing(this.#emulator)
@@ -69,12 +73,12 @@ export class Screen {
   }
 
   /** How many columns and rows there would be room for, with letters of the usual size. */
-  room(): {readonly cols: number, readonly rows: number} | null {
-    const font = this.#emulator.options.fontSize
-    this.#emulator.options.fontSize = LARGEST_PX
-    const proposed = this.#fit.proposeDimensions()
-    this.#emulator.options.fontSize = font ?? LARGEST_PX
-    return proposed === undefined || Number.isNaN(proposed.cols) ? null : allowedSize(proposed.cols, proposed.rows)
+  room(): Size | null {
+    const font = this.#font
+    this.#font = LARGEST_PX
+    const [room, screen] = [this.#room, this.#drawn]
+    this.#font = font
+    return room.width <= 0 || screen.width <= 0 ? null : sizeFor(room, screen, this.#emulator)
   }
 
   readOnly(is: boolean): void {
@@ -107,12 +111,29 @@ export class Screen {
 
   /** The process keeps its size; the letters are made to fit. */
   #scale(): void {
+    this.#font = LARGEST_PX
+    let font = fittingFont(LARGEST_PX, this.#drawn, this.#room)
+    this.#font = font
+    // Heights of lines are whole pixels, and so do not shrink as letters do.
+    while (font > SMALLEST_PX && this.#drawn.height > this.#room.height) this.#font = font -= 0.5
+    this.#fits(this.#drawn.width <= this.#room.width + 1)
+  }
+
+  get #font(): number {
+    return this.#emulator.options.fontSize ?? LARGEST_PX
+  }
+
+  set #font(px: number) {
+    if (px !== this.#font) this.#emulator.options.fontSize = px
+  }
+
+  get #drawn(): Box {
     const screen = this.#host.querySelector<HTMLElement>(".xterm-screen")
-    if (!screen) return
-    const font = this.#emulator.options.fontSize ?? LARGEST_PX
-    const room = {width: this.#host.clientWidth - 16, height: this.#host.clientHeight - 12}
-    const fitting = fittingFont(font, {width: screen.offsetWidth, height: screen.offsetHeight}, room)
-    if (fitting !== font) this.#emulator.options.fontSize = fitting
+    return {width: screen?.offsetWidth ?? 0, height: screen?.offsetHeight ?? 0}
+  }
+
+  get #room(): Box {
+    return {width: this.#host.clientWidth - PADDING.across, height: this.#host.clientHeight - PADDING.down}
   }
 }
 

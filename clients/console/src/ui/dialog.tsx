@@ -18,6 +18,8 @@ export function Dialog({title, onClose, children, light = false, wide = false}: 
     const shown = dialog.current
     const before = document.activeElement
     if (shown?.open === false) shown.showModal()
+    // React has no autofocus attribute for the browser to go by.
+    shown?.querySelector<HTMLElement>("[data-first]")?.focus()
     return () => {
       shown?.close()
       if (before instanceof HTMLElement && before.isConnected) before.focus()
