@@ -26,6 +26,7 @@ type Open = {readonly what: "keys" | "switch"} | {readonly what: "start", readon
 export function Shell({onToken, onSignOut}: Props) {
   const name = useRoute()
   const lobby = useLobby()
+  const connection = useConnection()
   const [filter, setFilter] = useState("")
   const [open, setOpen] = useState<Open | null>(null)
   const nav = useRef<HTMLElement>(null)
@@ -93,7 +94,9 @@ export function Shell({onToken, onSignOut}: Props) {
         </div>
         {asks > 0 && <p className="asks" role="status">{asks === 1 ? "1 session asks you." : `${asks} sessions ask you.`}</p>}
         <SessionList sessions={sessions} current={name} />
-        {lobby.error !== null && <p className="sessions-note failure" role="alert">{lobby.error.message}</p>}
+        {lobby.error !== null && connection.status !== "refused" && (
+          <p className="sessions-note failure" role="alert">{lobby.error.message}</p>
+        )}
         {lobby.status === "joining" && lobby.error === null && <p className="sessions-note">Loading…</p>}
         {sessions.length === 0 && lobby.list.length > 0 && <p className="sessions-note" role="status">No session is like that.</p>}
         <footer className="sessions-foot">

@@ -3,7 +3,7 @@
 import {useState, type FormEvent} from "react"
 import type {Bridge, SessionInfo} from "claude-bridge-client"
 import {useBridge} from "../link.js"
-import {go} from "../route.js"
+import {go, routeOf} from "../route.js"
 import {copy} from "../ui/copy.js"
 import {Dialog} from "../ui/dialog.js"
 import {useDoing} from "../ui/failure.js"
@@ -58,7 +58,9 @@ function DeleteDialog({name, onClose}: {name: string, onClose: () => void}) {
   const bridge = useBridge()
   const {busy, failure, run} = useDoing()
   const confirm = async (): Promise<void> => {
-    if (await run(() => bridge.sessions.delete(name))) onClose()
+    if (!(await run(() => bridge.sessions.delete(name)))) return
+    onClose()
+    if (routeOf(location.hash) === name) go(null)
   }
   return (
     <Dialog title={`Delete ${name}?`} onClose={onClose}>

@@ -21,8 +21,8 @@ export function Empty({onStart}: {onStart: () => void}) {
       {ELSEWHERE.map(([where, code]) => (
         <section key={where} className="elsewhere">
           <h2>{where}</h2>
-          <pre tabIndex={0} aria-label={where}><code>{code}</code></pre>
           <CopyButton text={code} label="Copy" />
+          <pre tabIndex={0} role="region" aria-label={where}><code>{code}</code></pre>
         </section>
       ))}
     </div>

@@ -15,10 +15,13 @@ interface Props {
   readonly info: SessionInfo
   readonly session: Session
   readonly presence: Presence
+  /** Why it is not followed any more; null while it is. */
+  readonly ended: string | null
+  readonly onStart: () => void
   readonly terminal: {readonly isShown: boolean, readonly toggle: () => void} | null
 }
 
-export function SessionHeader({info, session, presence, terminal}: Props) {
+export function SessionHeader({info, session, presence, ended, onStart, terminal}: Props) {
   const bridge = useBridge()
   const isDown = info.state === "stopped" || info.state === "failed"
   const runs = info.state === "busy" || info.state === "waiting"
@@ -28,20 +31,22 @@ export function SessionHeader({info, session, presence, terminal}: Props) {
         <svg viewBox="0 0 16 16" aria-hidden="true"><path d="M10 3L5 8l5 5" /></svg>
       </a>
       <h1 tabIndex={-1}>{info.name}</h1>
-      <State info={info} />
+      {ended === null && <State info={info} />}
       <Facts info={info} />
-      <Watchers presence={presence} />
+      {ended === null && <Watchers presence={presence} />}
       <div className="session-acts">
-        {runs && (
+        {ended !== null && <button onClick={onStart}>Start anew</button>}
+        {runs && ended === null && (
           <button onClick={() => void attempt(() => session.interrupt())}>Interrupt</button>
         )}
-        {isDown && <button className="primary" onClick={() => void startAgain(bridge, info)}>Start again</button>}
+        {isDown && ended === null && <button className="primary" onClick={() => void startAgain(bridge, info)}>Start again</button>}
         {terminal !== null && (
           <button className="quiet" aria-pressed={terminal.isShown} onClick={terminal.toggle}>Terminal</button>
         )}
-        <SessionMenu session={info} />
+        {ended === null && <SessionMenu session={info} />}
       </div>
-      {(info.reason !== undefined || info.limited_until !== undefined) && (
+      {ended !== null && <p className="session-why" data-tone="bad" role="status">{ended} What was said stays readable here.</p>}
+      {ended === null && (info.reason !== undefined || info.limited_until !== undefined) && (
         <p className="session-why" data-tone={info.state === "failed" ? "bad" : "warn"}>
           {info.limited_until !== undefined && `The account's limit is reached: prompts wait until ${clock(info.limited_until)}. `}
           {info.reason}

@@ -7,6 +7,7 @@ import {SessionMenu} from "./actions.js"
 import {heardAt} from "./heard.js"
 import {ago, shortModel} from "./says.js"
 import {StateMark} from "./state.js"
+import {useViewers} from "./viewers.js"
 
 interface Props {
   readonly sessions: readonly SessionInfo[]
@@ -16,6 +17,7 @@ interface Props {
 /** One stop for Tab; the arrows move in it. */
 export function SessionList({sessions, current}: Props) {
   const list = useRef<HTMLUListElement>(null)
+  const viewersOf = useViewers(sessions, current)
   const [last, setLast] = useState<string | null>(null)
   const has = (name: string | null): boolean => name !== null && sessions.some((s) => s.name === name)
   const stop = has(last) ? last : has(current) ? current : (sessions[0]?.name ?? null)
@@ -33,7 +35,7 @@ export function SessionList({sessions, current}: Props) {
       {sessions.map((session) => (
         <Row
           key={session.name} session={session} isCurrent={session.name === current} isStop={session.name === stop}
-          onFocus={setLast}
+          viewers={viewersOf(session)} onFocus={setLast}
         />
       ))}
     </ul>
@@ -44,11 +46,12 @@ interface RowProps {
   readonly session: SessionInfo
   readonly isCurrent: boolean
   readonly isStop: boolean
+  readonly viewers: number
   readonly onFocus: (name: string) => void
 }
 
-const Row = memo(function Row({session, isCurrent, isStop, onFocus}: RowProps) {
-  const {name, state, backend, model, viewers} = session
+const Row = memo(function Row({session, isCurrent, isStop, viewers, onFocus}: RowProps) {
+  const {name, state, backend, model} = session
   const tab = isStop ? 0 : -1
   return (
     <li className="row-item" data-current={isCurrent} data-asks={state === "waiting"}>

@@ -1,8 +1,9 @@
 import "./page.css"
 import {useEffect, useRef, useState} from "react"
+import type {BridgeError} from "claude-bridge-client"
 import {Conversation} from "../conversation/conversation.js"
 import {useConnection, useLobby, useSession} from "../link.js"
-import {takeLanding} from "../route.js"
+import {hrefOf, takeLanding} from "../route.js"
 import {TerminalPane} from "../terminal/pane.js"
 import {isBoolean, isShare, useKept} from "../ui/kept.js"
 import {useMedia} from "../ui/media.js"
@@ -39,7 +40,7 @@ function Joined({name, onStart}: Props) {
   const [share, setShare] = useKept("split", 0.5, isShare)
   const [tab, setTab] = useState<"conversation" | "terminal">("conversation")
   const [focused, setFocused] = useState(0)
-  const showsTerminal = hasTerminal && (isNarrow ? tab === "terminal" : isWanted)
+  const showsTerminal = hasTerminal && state.status !== "ended" && (isNarrow ? tab === "terminal" : isWanted)
   const showsConversation = !(isNarrow && showsTerminal)
 
   useEffect(() => noteRejoin(session), [session])
@@ -64,11 +65,16 @@ function Joined({name, onStart}: Props) {
   if (info === null && state.status === "ended") {
     return (
       <div className="nothing">
+        <p><a href={hrefOf(null)}>All sessions</a></p>
         <h1 tabIndex={-1}>{name}</h1>
-        <p>{state.error?.message ?? "This session cannot be shown."}</p>
-        {state.error?.code === "session_not_found" && (
-          <p><button className="primary" onClick={() => onStart(name)}>Start {name}</button></p>
-        )}
+        {state.error?.code === "session_not_found"
+          ? (
+            <>
+              <p>There is no session of this name.</p>
+              <p><button className="primary" onClick={() => onStart(name)}>Start {name}</button></p>
+            </>
+          )
+          : <p>{state.error?.message ?? "This session cannot be shown."}</p>}
       </div>
     )
   }
@@ -82,7 +88,8 @@ function Joined({name, onStart}: Props) {
         ? <header className="session-head"><h1 tabIndex={-1}>{name}</h1></header>
         : (
           <SessionHeader
-            info={info} session={session} presence={state.presence}
+            info={info} session={session} presence={state.presence} onStart={() => onStart(name)}
+            ended={state.status === "ended" ? endedOf(state.error) : null}
             terminal={hasTerminal && !isNarrow ? {isShown: showsTerminal, toggle} : null}
           />
         )}
@@ -108,6 +115,10 @@ function Joined({name, onStart}: Props) {
       </div>
     </div>
   )
+}
+
+function endedOf(error: BridgeError | null): string {
+  return error === null || error.code === "closed" ? "This session was deleted." : error.message
 }
 
 /** A finger gets no keyboard that it did not ask for. */

@@ -75,6 +75,11 @@ export function TerminalPane({name, focused, onLeave, isConnected, isRunning}: P
           change({size: {cols: picture.cols, rows: picture.rows}, ended: null})
         }),
         live.on("output", (bytes) => made.output(bytes)),
+        live.on("lost", () => {
+          // Whoever comes back may come with another token.
+          made.readOnly(false)
+          change({refusal: null})
+        }),
         live.on("ended", (error) => {
           if (error.code !== "closed" || !over) change({ended: failureOf(error)})
         }),

@@ -34,24 +34,8 @@ export function ConnectionLine({onToken}: {onToken: (token: string) => void}) {
     }
   }, [bridge])
   const isQuiet = connection.status === "open" && known.backAt === null
-  return (
-    <>
-      {isQuiet ? <p className="visually-hidden" role="status" /> : <Line />}
-      {connection.status === "refused" && (
-        <div className="connection-token">
-          <p>All that was shown stays readable. Give a token that counts, and it goes on from here.</p>
-          <TokenForm onToken={onToken} />
-        </div>
-      )}
-    </>
-  )
-}
-
-function Line() {
-  const connection = useConnection()
-  const known = useSyncExternalStore(broken.subscribe, broken.get)
-  const sentence = sentenceOf(connection, known, useNow(1000))
-  const isOver = sentence === null && connection.status === "open"
+  const sentence = sentenceOf(connection, known, useNow(isQuiet ? 60_000 : 1000))
+  const isOver = sentence === null && known.backAt !== null
   useEffect(() => {
     if (isOver) broken.set({...UNBROKEN, wasOpen: true})
   }, [isOver])
@@ -59,6 +43,12 @@ function Line() {
     <>
       {sentence !== null && <p className="connection" data-tone={sentence.tone} aria-hidden="true">{sentence.shown}</p>}
       <p className="visually-hidden" role="status">{sentence?.said}</p>
+      {connection.status === "refused" && (
+        <div className="connection-token">
+          <p>All that was shown stays readable. Give a token that counts, and it goes on from here.</p>
+          <TokenForm onToken={onToken} />
+        </div>
+      )}
     </>
   )
 }
