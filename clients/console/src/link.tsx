@@ -1,30 +1,14 @@
 /** The connection to the bridge, and what of it the parts of the page are rendered from. */
 
-import {createContext, use, useEffect, useSyncExternalStore} from "react"
+import {createContext, use, useEffect, useMemo, useSyncExternalStore} from "react"
 import {
   connect, type Bridge, type Connection, type LobbyState, type Session, type SessionState,
 } from "claude-bridge-client"
-
-const KEPT = "claude-bridge.token"
-
-/** The token: out of the fragment once, which is then cleared, and from then on in this tab's storage alone. */
-export function readToken(): string | null {
-  const given = new URLSearchParams(location.hash.slice(1)).get("token")
-  if (given !== null) {
-    sessionStorage.setItem(KEPT, given)
-    history.replaceState(history.state, "", location.pathname)
-  }
-  return sessionStorage.getItem(KEPT)
-}
-
-export function keepToken(token: string | null): void {
-  if (token === null) sessionStorage.removeItem(KEPT)
-  else sessionStorage.setItem(KEPT, token)
-}
+import {readToken} from "./token.js"
 
 /** Asks for the kept token anew at every attempt, so that another one counts from the next on. */
 export function openBridge(): Bridge {
-  return connect(location.origin, {token: () => sessionStorage.getItem(KEPT) ?? ""})
+  return connect(location.origin, {token: () => readToken() ?? ""})
 }
 
 const Link = createContext<Bridge | null>(null)
@@ -48,7 +32,9 @@ export function useLobby(): LobbyState {
 
 /** The session, joined as long as anything shows it. It must exist: the page starts none by looking at it. */
 export function useSession(name: string): [SessionState, Session] {
-  const session = useBridge().session(name)
+  const bridge = useBridge()
+  // Kept by who shows it: where it has ended, the bridge would give a new one at every rendering, and join again.
+  const session = useMemo(() => bridge.session(name), [bridge, name])
   useEffect(() => session.retain(), [session])
   return [useSyncExternalStore(session.subscribe, session.getSnapshot), session]
 }
