@@ -17,6 +17,11 @@ const WRITING_MS = 1500
 
 /** One session's turns, what waits for an answer, and where the next prompt is written. */
 export function Conversation({name}: {name: string}) {
+  const [attempt, setAttempt] = useState(0)
+  return <Opened key={`${name}/${attempt}`} name={name} onAgain={() => setAttempt(attempt + 1)} />
+}
+
+function Opened({name, onAgain}: {name: string, onAgain: () => void}) {
   const [state, session] = useSessionFrames(name)
   const folds = useMemo(() => new Folds(), [])
   const notices = useNotices(session)
@@ -40,7 +45,7 @@ export function Conversation({name}: {name: string}) {
           : <Transcript session={session} state={state} notices={notices} isSearching={isSearching} onSearchClosed={closeSearch} />}
         {isEmptySession && <p className="conversation-empty">Nothing was said yet.</p>}
         <div className="conversation-foot">
-          <Standing state={state} />
+          <Standing state={state} onAgain={onAgain} />
           <Requests session={session} state={state} isWriting={isWriting} onDone={useCallback(() => refocus(box.current), [])} />
           <Queue session={session} queue={state.queue} />
           {state.status !== "ended" && <Composer composing={composing} state={state} box={box} />}

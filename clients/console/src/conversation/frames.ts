@@ -1,4 +1,4 @@
-import {useCallback, useSyncExternalStore, useEffect} from "react"
+import {useCallback, useEffect, useMemo, useSyncExternalStore} from "react"
 import type {Session, SessionState} from "claude-bridge-client"
 import {useBridge} from "../link.js"
 
@@ -7,7 +7,9 @@ import {useBridge} from "../link.js"
  * hundreds of deltas a second.
  */
 export function useSessionFrames(name: string): [SessionState, Session] {
-  const session = useBridge().session(name)
+  const bridge = useBridge()
+  // Asked once: of a session that has ended the bridge would make another, which ends in the same way, and so on.
+  const session = useMemo(() => bridge.session(name), [bridge, name])
   useEffect(() => session.retain(), [session])
   const subscribe = useCallback((listener: () => void) => oncePerFrame(session.subscribe, listener), [session])
   return [useSyncExternalStore(subscribe, session.getSnapshot), session]

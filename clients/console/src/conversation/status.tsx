@@ -3,11 +3,15 @@ import type {SessionState} from "claude-bridge-client"
 import {clock} from "./words.js"
 
 /** What stands in the way of the conversation: it cannot be reached, has ended, or the session does not go on. */
-export function Standing({state}: {state: SessionState}) {
+export function Standing({state, onAgain}: {state: SessionState, onAgain: () => void}) {
   const since = useSince(state.status)
   const says = standing(state, since)
   if (says === null) return null
-  return <p className={`standing standing-${says.tone}`} role="status">{says.text}</p>
+  return (
+    <p className={`standing standing-${says.tone}`} role="status">
+      {says.text} {state.status === "ended" && <button type="button" className="quiet" onClick={onAgain}>Try again</button>}
+    </p>
+  )
 }
 
 export function standing(

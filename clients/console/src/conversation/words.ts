@@ -50,23 +50,27 @@ export interface Ending {
   readonly tone: "good" | "warn" | "bad" | "calm"
   readonly says: string
   readonly because: string
+  /** The error's code, and the API's status where there was one. */
+  readonly code: string
 }
 
 /** How a turn ended, and what that means; null of one that simply completed. */
 export function ending({status, error}: Pick<Turn, "status" | "error">): Ending | null {
-  const because = error === undefined ? "" : `${error.message} (${error.code}${error.status === undefined ? "" : `, ${error.status}`})`
+  const because = error?.message ?? ""
+  const code = error === undefined ? "" : `${error.code}${error.status === undefined ? "" : ` ${error.status}`}`
   switch (status) {
     case "interrupted":
-      return {tone: "warn", says: "Interrupted", because: because || "What was said until then is kept."}
+      return {tone: "warn", says: "Interrupted", because: because || "What was said until then is kept.", code}
     case "failed":
-      return {tone: "bad", says: "Failed", because}
+      return {tone: "bad", says: "Failed", because, code}
     case "cancelled":
-      return {tone: "calm", says: "Cancelled", because: because || "It was taken back before it ran."}
+      return {tone: "calm", says: "Cancelled", because: because || "It was taken back before it ran.", code}
     case "unknown":
       return {
         tone: "warn",
         says: "Nobody can tell how it ended",
-        because: `${because === "" ? "" : `${because}. `}What came of it is kept. It is not sent again; look at what it did before you do.`,
+        because: `${because} What came of it is kept. It is not sent again: look at what it did before you do.`.trim(),
+        code,
       }
     default:
       return null

@@ -89,9 +89,8 @@ function says({draft, sending}: Composing, {open, status, session}: SessionState
 }
 
 /** Where Enter is a key on glass, it breaks the line, and the button sends. */
-function isTouch(): boolean {
-  return matchMedia("(pointer: coarse)").matches
-}
+const touch = matchMedia("(pointer: coarse)")
+const isTouch = (): boolean => touch.matches
 
 /** As high as the text, up to what the style allows. */
 function useHeight(box: {readonly current: HTMLTextAreaElement | null}, text: string): void {

@@ -33,12 +33,21 @@ class Spans implements Emitter {
   }
 
   startScope(scope: string): void {
+    this.openNode(scope)
+  }
+
+  endScope(): void {
+    this.closeNode()
+  }
+
+  // Its types leave these out, and it calls them.
+  openNode(scope: string): void {
     const children: Span[] = []
     this.#open.at(-1)?.push({scope, children})
     this.#open.push(children)
   }
 
-  endScope(): void {
+  closeNode(): void {
     if (this.#open.length > 1) this.#open.pop()
   }
 

@@ -17,7 +17,11 @@ export function Exactly({request, cwd}: {request: Request, cwd: string | null}) 
     <>
       {typeof description === "string" && <p className="note">{description}</p>}
       <pre className="exactly" tabIndex={0}>{visible(command)}</pre>
-      {Object.keys(rest).length > 0 && <pre className="exactly" tabIndex={0}>{visible(json(rest))}</pre>}
+      {Object.keys(rest).length > 0 && <pre className="exactly" tabIndex={0}>{visible(parameters(rest))}</pre>}
     </>
   )
+}
+
+function parameters(given: object): string {
+  return Object.entries(given).map(([name, value]) => `${name}: ${json(value)}`).join("\n")
 }

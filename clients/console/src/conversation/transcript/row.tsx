@@ -102,7 +102,7 @@ function End({row: {of}}: {row: EndRow}) {
     <footer className="end">
       {how !== null && (
         <p className={`end-how end-${how.tone}`}>
-          <strong>{how.says}.</strong> {how.because}
+          <strong>{how.says}.</strong> {how.because} {how.code !== "" && <code>{how.code}</code>}
         </p>
       )}
       <p className="end-figures">

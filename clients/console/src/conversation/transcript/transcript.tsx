@@ -35,8 +35,12 @@ export function Transcript({session, state, notices, isSearching, onSearchClosed
   const shift = useShift(rows)
   const end = useEnd(scroller, rows)
 
-  const load = (): void => {
-    if (scrollback.older === "more" && state.status === "live") void scrollback.load()
+  /** Older turns are fetched when somebody comes near them, and where all that is there does not fill the page. */
+  const fill = (): void => {
+    const element = scroller.current
+    if (element === null || scrollback.older !== "more" || state.status !== "live") return
+    const isFull = element.scrollHeight > element.clientHeight + NEAR_TOP
+    if (element.scrollTop < NEAR_TOP && (!end.isAt() || !isFull)) void scrollback.load()
   }
   const go = useGo(rows, list, end.leave)
   const searching = useSearch(rows, scrollback, isSearching, go)
@@ -57,10 +61,13 @@ export function Transcript({session, state, notices, isSearching, onSearchClosed
             ref={list} scrollRef={scroller} data={rows} shift={shift} startMargin={TOP} itemSize={60} bufferSize={400}
             onScroll={(offset) => {
               end.scrolled()
-              if (offset < NEAR_TOP) load()
-              else if (end.isAt()) scrollback.trim()
+              fill()
+              if (end.isAt() && offset > NEAR_TOP) scrollback.trim()
             }}
-            onResize={end.follow}
+            onResize={() => {
+              end.follow()
+              fill()
+            }}
           >
             {(row: Row) => <RowView key={row.key} row={row} session={session.name} cwd={state.session?.cwd ?? null} />}
           </Virtualizer>
