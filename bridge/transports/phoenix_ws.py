@@ -185,7 +185,7 @@ class _Socket:
         self._idle_s = sockets.server.idle_timeout_s
         self._heard = self._loop.time()
         self._idle_timer = self._loop.call_later(self._idle_s, self._check_idle)
-        self._outbox = Outbox(self._codec.format, self, sockets.outbox_bytes, self._schedule)
+        self._outbox = Outbox(self._codec.format, self, sockets.outbox_bytes, self._schedule, gathers=True)
         self._channels = Channels(
             Topics(sockets.service, admission.who, sockets.clock, "websocket"),
             self._codec,
