@@ -62,6 +62,11 @@ class Subscriber(Protocol):
         """Everything that had to be woken in this tick has been: pull, and write."""
         ...
 
+    def offer(self, data: bytes) -> bool:
+        """All that one subscription, which is up to date, has to say of this tick. True: it is taken, and
+        what is published later comes later. False: the subscription is woken instead."""
+        ...
+
     def overflowed(self, subscription: Subscription) -> None:
         """It lags more than it may; it is already unsubscribed."""
         ...
@@ -165,10 +170,17 @@ class Hub:
 
     def _flush(self) -> None:
         dirty, self._dirty = self._dirty, []
-        woken: list[Subscriber] = []
-        for topic in dirty:
-            topic._wake_into(woken)
-        self._hand_on(iter(woken), dirty)
+        self._offer([(topic, topic._offered()) for topic in dirty], [])
+
+    def _offer(self, left: list[tuple[Topic, Iterator[Subscription]]], woken: list[Subscriber]) -> None:
+        try:
+            for topic, subscriptions in left:
+                topic._offer(subscriptions, woken)
+        except Exception:
+            # As below; the iterators go on where they are.
+            self._schedule(partial(self._offer, left, woken))
+            raise
+        self._hand_on(iter(woken), [topic for topic, _ in left])
 
     def _hand_on(self, woken: Iterator[Subscriber], dirty: list[Topic]) -> None:
         try:
@@ -259,15 +271,28 @@ class Topic:
         self.dropped = True
         self._touch()
 
-    def _wake_into(self, woken: list[Subscriber]) -> None:
+    def _offered(self) -> Iterator[Subscription]:
+        """Who has to be told what was published since the last time."""
         self._touched = False
         self._mark, self._flushed = self._flushed, self._head
-        for subscription in self._subs:
-            if not subscription.pending and (subscription._cursor < self._head or self.dropped):
-                subscription.pending = True
-                subscriber = subscription.subscriber
-                subscriber.wake(subscription)
-                woken.append(subscriber)
+        return iter(list(self._subs))
+
+    def _offer(self, subscriptions: Iterator[Subscription], woken: list[Subscriber]) -> None:
+        before = self._mark
+        for subscription in subscriptions:
+            cursor = subscription._cursor
+            if subscription.pending or (cursor >= self._head and (not self.dropped or cursor == _BEYOND)):
+                continue
+            subscriber = subscription.subscriber
+            if cursor == before and not self.dropped:
+                data = self._since(cursor, subscription._fmt)
+                subscription._cursor = self._head
+                if subscriber.offer(data):
+                    continue
+                subscription._cursor = cursor
+            subscription.pending = True
+            subscriber.wake(subscription)
+            woken.append(subscriber)
 
     def _evict(self, now: float | None = None) -> None:
         """Bring the ring back to its limits, after everybody who could has pulled. Without numbers nobody can
@@ -328,8 +353,11 @@ class Topic:
         merged = replace(DeltaAdded(*event), text="".join(run.texts))
         return self._hub._encoders[fmt](self.name, self.epoch, first[0], last[0], last[1], merged)
 
-    def _chunk(self, cursor: int, fmt: int) -> bytes:
+    def _since(self, cursor: int, fmt: int) -> bytes:
         """Everything after the cursor as it stands, made once for all who stand there."""
+        held = self._chunks[fmt]
+        if held is not None and held[0] == cursor and held[1] == self._head:
+            return held[2]
         new = range(cursor - self._base, len(self._entries))
         data = b"".join([self._encoded(fmt, index) for index in new])
         self._chunks[fmt] = (cursor, self._head, data)
@@ -389,10 +417,7 @@ class Subscription:
         if cursor >= head:
             return b""
         self._cursor = head
-        held = topic._chunks[self._fmt]
-        if held is not None and held[0] == cursor and held[1] == head:
-            return held[2]
-        return topic._chunk(cursor, self._fmt)
+        return topic._since(cursor, self._fmt)
 
     def close(self) -> None:
         """Leave the topic; there is nothing to pull any more. Safe to repeat."""

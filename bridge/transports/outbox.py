@@ -1,6 +1,7 @@
 """What waits to be written to one client: replies, and the events of all its topics.
 
-Everything of one tick goes out in one write, replies first, because a write is what costs. While the
+Everything of one tick goes out in one write, replies first, because a write is what costs; a wire that
+gathers by itself what it is given in one tick is given each topic's part as it comes. While the
 client's socket is full nothing is pulled: what it lags behind by stays with the hub, which merges and
 bounds it. Only replies are kept here, and they are bounded, too. Knows no protocol and no socket.
 """
@@ -59,12 +60,31 @@ class _State(Enum):
 class Outbox:
     """One client's subscriber of the hub."""
 
-    __slots__ = ("_direct", "_direct_bytes", "_limit", "_ready", "_schedule", "_state", "_wire", "format")
+    __slots__ = (
+        "_direct",
+        "_direct_bytes",
+        "_gathers",
+        "_limit",
+        "_ready",
+        "_schedule",
+        "_state",
+        "_wire",
+        "format",
+    )
 
     def __init__(
-        self, format: str, wire: Wire, limit: int, schedule: Callable[[Callable[[], None]], object]
+        self,
+        format: str,
+        wire: Wire,
+        limit: int,
+        schedule: Callable[[Callable[[], None]], object],
+        *,
+        gathers: bool = False,
     ) -> None:
+        """`gathers`: several writes of one tick cost the wire as much as one, as uvloop's connections, which
+        hand them to the kernel together."""
         self.format = format
+        self._gathers = gathers
         self._wire = wire
         self._limit = limit
         self._schedule = schedule
@@ -104,6 +124,14 @@ class Outbox:
     def wake(self, subscription: Source) -> None:
         if self._state is not _State.CLOSED:
             self._ready.append(subscription)
+
+    def offer(self, data: bytes) -> bool:
+        if not self._gathers or self._state is not _State.IDLE or self._ready:
+            return False
+        if not self._wire.write(data):
+            self._state = _State.CONGESTED
+            self._wire.drain()
+        return True
 
     def overflowed(self, subscription: Source) -> None:
         self._overflow()

@@ -93,14 +93,20 @@ class Channels:
 
     async def handle(self, message: Message) -> None:
         """Take one message in; returns when the next may come. Never raises but when cancelled."""
+        work = self.take(message)
+        if work is not None:
+            await work
+
+    def take(self, message: Message) -> Work | None:
+        """Take one message in; where the next must not come at once, what is to be awaited before it."""
         topic, event = message.topic, message.event
         if topic == "phoenix" and event == "heartbeat":
             self._reply(None, message.ref, topic, "ok", {})
-            return
+            return None
         channel = self._channels.get(topic) if isinstance(topic, str) else None
         if event == "phx_join":
-            await self._join(message, channel)
-        elif channel is None:
+            return self._join(message, channel)
+        if channel is None:
             if event == "phx_leave":
                 self._reply(message.join_ref, message.ref, topic, "ok", {})
             else:
@@ -108,11 +114,12 @@ class Channels:
         elif message.join_ref is None or _same(message.join_ref, channel.join_ref):
             if channel.inbox is None:
                 self._begin(channel, message)
-                return
+                return None
             channel.inbox.append(message)
             if len(channel.inbox) >= MAX_INBOX and channel.worker is not None:
-                await asyncio.wait({channel.worker})
+                return _ended(channel.worker)
         # else: the message of an earlier join, which Phoenix drops without a word
+        return None
 
     async def settled(self, topic: str) -> None:
         """Until nothing that was handed in before is under way in this topic."""
@@ -282,6 +289,10 @@ class Channels:
         """Both refs are the join's: with others, phoenix.js would close the wrong channel."""
         ref = channel.join_ref
         return self._codec.push(ref, ref, channel.topic, "phx_close", {})
+
+
+async def _ended(worker: asyncio.Task[None]) -> None:
+    await asyncio.wait({worker})
 
 
 def _same(a: Any, b: Any) -> bool:

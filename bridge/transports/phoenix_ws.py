@@ -1,14 +1,16 @@
 """Phoenix Channels over WebSocket: the upgrade, and the life of one socket.
 
 The channels themselves are `phoenix_channels`. Of aiohttp this uses the handshake and the reader;
-events are written as ready-made frames, straight to the connection, one write a tick. A socket is
-closed by its own receive loop alone: everybody else says `stop` with the code.
+events are written as ready-made frames, straight to the connection, one write a tick; replies that
+need not be waited for, one by one. A socket is closed by its own receive loop alone: everybody else
+says `stop` with the code.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from http import HTTPStatus
 
 import structlog
@@ -22,9 +24,9 @@ from bridge.service import Service
 from bridge.transports import handshake
 from bridge.transports.handshake import Admission
 from bridge.transports.outbox import HELD_SHARE, Outbox, Source
-from bridge.transports.phoenix_channels import Channels
+from bridge.transports.phoenix_channels import Channels, Work
 from bridge.transports.topics import Topics
-from bridge.wire.phoenix import BINARY, ws_frame
+from bridge.wire.phoenix import BINARY, Message, ws_frame
 
 log = structlog.get_logger(__name__)
 
@@ -146,6 +148,7 @@ class _Socket:
         "_outbox",
         "_protocol",
         "_receiver",
+        "_taking",
         "_tasks",
         "_transport",
         "_unwritten",
@@ -174,6 +177,7 @@ class _Socket:
         self._tasks = asyncio.TaskGroup()
         self._draining: asyncio.Task[None] | None = None
         self._receiver: asyncio.Task[None] | None = None
+        self._taking = False  # a message is being taken in, after which everything is flushed
         self._waiting = False  # the receiver waits for a frame, and may be cancelled
         self._code: int | None = None
         self._unwritten = 0
@@ -181,7 +185,7 @@ class _Socket:
         self._idle_s = sockets.server.idle_timeout_s
         self._heard = self._loop.time()
         self._idle_timer = self._loop.call_later(self._idle_s, self._check_idle)
-        self._outbox = Outbox(self._codec.format, self, sockets.outbox_bytes, self._loop.call_soon)
+        self._outbox = Outbox(self._codec.format, self, sockets.outbox_bytes, self._schedule, gathers=True)
         self._channels = Channels(
             Topics(sockets.service, admission.who, sockets.clock, "websocket"),
             self._codec,
@@ -249,13 +253,12 @@ class _Socket:
             finally:
                 self._waiting = False
             self._heard = self._loop.time()
+            work: Work | None = None
             match message.type:
                 case WSMsgType.TEXT:
-                    await self._channels.handle(self._codec.decode(message.data))
-                    self._heard = self._loop.time()  # a slow join is not the client's silence
+                    work = self._take(self._codec.decode(message.data))
                 case WSMsgType.BINARY:
-                    await self._channels.handle(self._codec.decode_binary(message.data))
-                    self._heard = self._loop.time()
+                    work = self._take(self._codec.decode_binary(message.data))
                 case WSMsgType.PING:
                     await self._ws.pong(message.data)
                 case WSMsgType.PONG:
@@ -263,6 +266,24 @@ class _Socket:
                 case _:
                     return
             del message  # while the next one is awaited, a frame of megabytes need not be kept
+            if work is not None:
+                await work
+                work = None
+                self._heard = self._loop.time()  # a slow join is not the client's silence
+
+    def _take(self, message: Message) -> Work | None:
+        # Flushed here: a callback would have the answer wait for another round of the loop.
+        self._taking = True
+        try:
+            work = self._channels.take(message)
+        finally:
+            self._taking = False
+        self._outbox.flush()
+        return work
+
+    def _schedule(self, flush: Callable[[], None]) -> None:
+        if not self._taking:
+            self._loop.call_soon(flush)
 
     def _check_idle(self) -> None:
         # Rescheduled from here rather than with every frame: a frame costs nothing this way.

@@ -203,6 +203,9 @@ class TurnSource:
     def flush(self) -> None:
         self._outbox.flush()
 
+    def offer(self, data: bytes) -> bool:
+        return False
+
     def overflowed(self, subscription: object) -> None:
         self._outbox.overflowed(cast(Any, self))
 
@@ -255,6 +258,9 @@ class TurnEnd:
             ended += subscription.pull(1 << 16).split()
         if self._turn.encode() in ended or subscription.ended:
             self._over.set()
+
+    def offer(self, data: bytes) -> bool:
+        return False
 
     def overflowed(self, subscription: object) -> None:
         self._over.set()

@@ -45,10 +45,12 @@ class Loop:
 
 
 class Reader:
-    """A subscriber that keeps what it heard; while `paused`, it takes nothing."""
+    """A subscriber that keeps what it heard; while `paused`, it takes nothing. If `eager`, it takes what it
+    is offered."""
 
-    def __init__(self, format: str = "lines") -> None:
+    def __init__(self, format: str = "lines", *, eager: bool = False) -> None:
         self.format = format
+        self.eager = eager
         self.paused = False
         self.ready: list[Subscription] = []
         self.chunks: list[bytes] = []
@@ -63,6 +65,12 @@ class Reader:
     def flush(self) -> None:
         if not self.paused:
             self.take()
+
+    def offer(self, data: bytes) -> bool:
+        if not self.eager or self.paused or self.ready:
+            return False
+        self.chunks.append(data)
+        return True
 
     def take(self, limit: int = 1 << 30) -> None:
         """Pull each once, and keep those that have more."""
@@ -94,7 +102,7 @@ class Bench:
         return orjson.dumps([topic, first, seq, event.event, block, text]) + b"\n"
 
     def reader(self, topic: Topic, **how: Any) -> Reader:
-        reader = Reader(how.pop("format", "lines"))
+        reader = Reader(how.pop("format", "lines"), eager=how.pop("eager", False))
         subscription, _ = topic.subscribe(reader, **how)
         reader.ready.append(subscription)
         reader.take()
@@ -124,6 +132,26 @@ def test_an_event_is_encoded_once_for_all_who_share_a_format() -> None:
     bench.loop.tick()
     assert bench.encoded == 32
     assert len({id(r.chunks[-1]) for r in readers[:10]}) == 1
+
+
+def test_who_is_up_to_date_and_takes_what_is_offered_is_not_woken() -> None:
+    """The same bytes for all of them; who lags, or has something else to say first, is woken as ever."""
+    bench = Bench()
+    topic = bench.hub.topic("a")
+    eager, other, slow = (bench.reader(topic, eager=n != 1) for n in range(3))
+    slow.paused = True
+    for text in "ab":
+        topic.publish(1.0, settled(text))
+        bench.loop.tick()
+    assert [len(reader.frames) for reader in (eager, other, slow)] == [2, 2, 0]
+    assert [reader.wakes for reader in (eager, other, slow)] == [0, 2, 1]
+    assert eager.chunks[-1] is other.chunks[-1]
+    slow.paused = False
+    slow.take()
+    topic.publish(1.0, settled("c"))
+    bench.loop.tick()
+    assert [len(reader.frames) for reader in (eager, other, slow)] == [3, 3, 3]
+    assert slow.wakes == 1
 
 
 def test_one_flush_per_tick_however_many_topics_and_events() -> None:
@@ -386,6 +414,23 @@ def test_a_closed_subscription_is_neither_woken_nor_given_anything() -> None:
     assert (reader.wakes, topic.viewers, subscription.pull(100)) == (0, 0, b"")
 
 
+def test_a_subscriber_that_fails_when_it_is_offered_something_costs_the_others_nothing() -> None:
+    """They are gone on with, each once."""
+    bench = Bench()
+    topic = bench.hub.topic("a")
+    readers = [bench.reader(topic, eager=n != 2) for n in range(4)]
+
+    def broken(data: bytes) -> bool:
+        raise RuntimeError("a bug")
+
+    readers[1].offer = broken  # type: ignore[method-assign]
+    topic.publish(1.0, delta("x"))
+    with pytest.raises(RuntimeError):
+        bench.loop.tick()
+    bench.loop.tick()
+    assert [len(r.frames) for r in readers] == [1, 0, 1, 1]
+
+
 def test_a_subscriber_that_fails_costs_the_others_nothing() -> None:
     """Its error reaches the loop; the rest get theirs in the next tick."""
     bench = Bench()
@@ -439,11 +484,11 @@ class Interleavings(RuleBasedStateMachine):
     def expire(self) -> None:
         self.bench.hub.expire(1e12)
 
-    @rule(back=st.none() | st.integers(0, 12), pulls=st.booleans())
-    def subscribe(self, back: int | None, pulls: bool) -> None:
+    @rule(back=st.none() | st.integers(0, 12), pulls=st.booleans(), eager=st.booleans())
+    def subscribe(self, back: int | None, pulls: bool, eager: bool) -> None:
         head = len(self.published)
         after = None if back is None else (EPOCH, Seq(max(0, head - back)))
-        reader = Reader()
+        reader = Reader(eager=eager)
         subscription, recovered = self.topic.subscribe(reader, after)
         reader.ready.append(subscription)
         begin = after[1] if recovered and after else head

@@ -31,6 +31,9 @@ class Visitor:
             self.told += subscription.pull(1 << 20).decode().split()
         self._woken.clear()
 
+    def offer(self, data: bytes) -> bool:
+        return False
+
     def overflowed(self, subscription: Subscription) -> None:
         raise AssertionError("lagged")
 

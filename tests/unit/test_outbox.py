@@ -91,6 +91,32 @@ def test_one_topics_bytes_are_handed_on_as_they_are(outbox: Outbox, wire: Wire) 
     assert wire.written[0] is chunk
 
 
+def test_a_wire_that_gathers_takes_a_topics_part_as_it_comes(
+    wire: Wire, due: list[Callable[[], None]]
+) -> None:
+    """Unless something is to be said before it, or there is no room."""
+    outbox = Outbox("phoenix-v2", wire, 100, due.append, gathers=True)
+    assert [outbox.offer(b"a1"), outbox.offer(b"b1")] == [True, True]
+    outbox.send(b"r")
+    assert not outbox.offer(b"a2")
+    outbox.flush()
+    outbox.wake(Topic(b"a2"))
+    assert not outbox.offer(b"b2")
+    outbox.flush()
+    wire.room = False
+    assert outbox.offer(b"a3")
+    assert not outbox.offer(b"a4")
+    assert (wire.written, wire.drains) == ([b"a1", b"b1", b"r", b"a2", b"a3"], 1)
+    outbox.close()
+    assert not outbox.offer(b"a5")
+
+
+def test_a_wire_that_does_not_gather_is_offered_nothing(outbox: Outbox, wire: Wire) -> None:
+    """A poll that is answered is over: what comes behind would have to wait for the next one."""
+    assert not outbox.offer(b"a1")
+    assert wire.written == []
+
+
 def test_nothing_is_pulled_while_the_socket_is_full(outbox: Outbox, wire: Wire) -> None:
     """What the client lags behind by stays where it is shared; replies wait here."""
     wire.room = False

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.events import DeltaAdded, Epoch, TurnId
-from bridge.transports.phoenix_channels import Channels
+from bridge.transports.phoenix_channels import Channels, Work
 from bridge.wire.phoenix import V2, Message
 from tests.fakes.phoenix import PhoenixServer
 from tests.fakes.plain_proxy import plain_proxy
@@ -151,15 +151,15 @@ async def test_N11_a_session_that_is_gone_is_joined_anew(server: PhoenixServer, 
 def muted(monkeypatch: pytest.MonkeyPatch) -> list[Message]:
     """The first five heartbeats, which are left unanswered."""
     beats: list[Message] = []
-    handle = Channels.handle
+    take = Channels.take
 
-    async def deaf(self: Channels, message: Message) -> None:
+    def deaf(self: Channels, message: Message) -> Work | None:
         if message.topic == "phoenix" and len(beats) < 5:
             beats.append(message)
-        else:
-            await handle(self, message)
+            return None
+        return take(self, message)
 
-    monkeypatch.setattr(Channels, "handle", deaf)
+    monkeypatch.setattr(Channels, "take", deaf)
     return beats
 
 
@@ -222,13 +222,13 @@ async def test_P01_refs_are_strings_of_one_counter_and_a_rejoin_has_a_new_one(
 ) -> None:
     """A join's two refs are the same; it is nowhere said that they begin with 1."""
     heard: list[Message] = []
-    handle = Channels.handle
+    take = Channels.take
 
-    async def noting(self: Channels, message: Message) -> None:
+    def noting(self: Channels, message: Message) -> Work | None:
         heard.append(message)
-        await handle(self, message)
+        return take(self, message)
 
-    monkeypatch.setattr(Channels, "handle", noting)
+    monkeypatch.setattr(Channels, "take", noting)
     client = await connect()
     await client.hear("open")
     await client.hear("joined")

@@ -95,6 +95,9 @@ class Viewer:
                 self.seen.append(self.told[subscription.topic.name, int(seq)])
         self.arrived.set()
 
+    def offer(self, data: bytes) -> bool:
+        return False
+
     def overflowed(self, subscription: Subscription) -> None:
         raise AssertionError("lagged")
 
