@@ -55,7 +55,7 @@ export function Shell({onToken, onSignOut}: Props) {
         return true
       }
       case "list":
-        nav.current?.querySelector<HTMLElement>("a.row[tabindex='0']")?.focus()
+        nav.current?.querySelector<HTMLElement>("a.session-row[tabindex='0']")?.focus()
         return true
       default:
         return false
@@ -84,7 +84,7 @@ export function Shell({onToken, onSignOut}: Props) {
               if (event.key === "Escape") setFilter("")
               if (event.key === "ArrowDown" || event.key === "Enter") {
                 event.preventDefault()
-                const first = nav.current?.querySelector<HTMLElement>("a.row")
+                const first = nav.current?.querySelector<HTMLElement>("a.session-row")
                 if (event.key === "Enter") first?.click()
                 else first?.focus()
               }
