@@ -70,7 +70,10 @@ export function Shell({onToken, onSignOut}: Props) {
   return (
     <div className="shell" data-page={name === null ? "list" : "session"} data-empty={isEmpty}>
       <button className="skip" onClick={() => document.querySelector<HTMLElement>("main h1")?.focus()}>Skip to the session</button>
-      <div className="shell-top"><ConnectionLine onToken={onToken} /></div>
+      <div className="shell-top">
+        <ConnectionLine onToken={onToken} />
+        <Notices />
+      </div>
       <div className="side" role={isAlone ? "main" : undefined}>
         <nav ref={nav} className="sessions" aria-label="Sessions">
           <header className="sessions-head">
@@ -117,7 +120,6 @@ export function Shell({onToken, onSignOut}: Props) {
       {open?.what === "keys" && <KeysDialog onClose={close} />}
       {open?.what === "switch" && <Switcher sessions={lobby.list} onClose={close} />}
       {open?.what === "start" && <StartDialog name={open.name} onClose={close} />}
-      <Notices />
     </div>
   )
 }

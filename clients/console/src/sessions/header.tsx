@@ -128,7 +128,7 @@ function Facts({info}: {info: SessionInfo}) {
   return (
     <ul className="facts" aria-label="At a glance">
       <li>{shortModel(info.model)}</li>
-      {info.permission_mode !== null && info.permission_mode !== "default" && <li>{info.permission_mode}</li>}
+      {![null, "default", "manual"].includes(info.permission_mode) && <li>{info.permission_mode}</li>}
       {info.backend !== "api" && info.cwd !== null && <li title={info.cwd}>{shortPath(info.cwd)}</li>}
       {cost !== null && <li>{cost}</li>}
       {into + out > 0 && <li title="Tokens: in, out">{count(into)} in, {count(out)} out</li>}
