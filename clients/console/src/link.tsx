@@ -6,6 +6,8 @@ import {
 } from "claude-bridge-client"
 import {readToken} from "./token.js"
 
+export {readToken}
+
 /** Asks for the kept token anew at every attempt, so that another one counts from the next on. */
 export function openBridge(): Bridge {
   return connect(location.origin, {token: () => readToken() ?? ""})

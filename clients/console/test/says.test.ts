@@ -1,5 +1,5 @@
 import {expect, test} from "vitest"
-import {budgetOf, count, evidenceOf, lasting, money, shortModel, shortPath, tokensOf} from "../src/sessions/says.js"
+import {ago, budgetOf, count, evidenceOf, lasting, money, shortModel, shortPath, tokensOf} from "../src/sessions/says.js"
 import {sessionOf} from "./samples.js"
 
 test("a state is said with by what it is known and how old that is, counted on from when it was told", () => {
@@ -11,6 +11,7 @@ test("a state is said with by what it is known and how old that is, counted on f
 
 test("times, costs and counts are short", () => {
   expect([0, 9940, 12_000, 240_000, 7_200_000, 259_200_000].map(lasting)).toEqual(["0.0 s", "9.9 s", "12 s", "4 min", "2 h", "3 d"])
+  expect([59_000, 61_000, 99_000, 101_000].map(ago)).toEqual(["now", "1 min", "1 min", "2 min"])
   expect([null, 0, 0.001, 1.239].map(money)).toEqual([null, "$0", "< 1 ¢", "$1.24"])
   expect([7, 1200, 12_345, 999_499, 1_200_000].map(count)).toEqual(["7", "1.2k", "12k", "999k", "1.2M"])
   expect(shortModel("claude-opus-4-1-20250805")).toBe("opus-4-1")

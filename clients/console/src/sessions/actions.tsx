@@ -8,7 +8,7 @@ import {copy} from "../ui/copy.js"
 import {Dialog} from "../ui/dialog.js"
 import {useDoing} from "../ui/failure.js"
 import {Menu, type Item} from "../ui/menu.js"
-import {attempt} from "../ui/notices.js"
+import {attempt, notify} from "../ui/notices.js"
 import {nameProblem} from "./startform.js"
 import {SettingsDialog} from "./settings.js"
 
@@ -20,7 +20,7 @@ export function SessionMenu({session, tabIndex}: {session: SessionInfo, tabIndex
   const {name, attach, backend} = session
   const isDown = session.state === "stopped" || session.state === "failed"
   const items: Item[] = [
-    ...(attach === null ? [] : [{label: "Copy attach command", act: () => void attempt(() => copy(attach), "Copied: paste it into a terminal on the bridge's machine.")}]),
+    ...(attach === null ? [] : [{label: "Copy attach command", act: () => void copyAttach(attach)}]),
     {label: "Model and permissions…", act: () => setAsked("settings")},
     ...(backend === "tmux" ? [] : [{label: "Fork from here…", act: () => setAsked("fork")}]),
     ...(isDown
@@ -40,6 +40,10 @@ export function SessionMenu({session, tabIndex}: {session: SessionInfo, tabIndex
       {asked === "settings" && <SettingsDialog session={session} onClose={close} />}
     </>
   )
+}
+
+async function copyAttach(command: string): Promise<void> {
+  if (await copy(command)) notify("Copied: paste it into a terminal on the bridge's machine.")
 }
 
 /** Of a session that failed only `restart` begins anew. */

@@ -8,7 +8,7 @@ import {attempt} from "../ui/notices.js"
 import {useNow} from "../ui/now.js"
 import {SessionMenu, startAgain} from "./actions.js"
 import {heardAt} from "./heard.js"
-import {budgetOf, count, evidenceOf, money, shortModel, shortPath, tokensOf} from "./says.js"
+import {budgetOf, count, evidenceOf, money, shortModel, shortPath, stateWord, tokensOf} from "./says.js"
 import {StateMark} from "./state.js"
 
 interface Props {
@@ -64,7 +64,7 @@ function State({info}: {info: SessionInfo}) {
   const evidence = evidenceOf(info, Math.max(0, now - heardAt(info)))
   return (
     <>
-      <button ref={button} className="quiet state-button" popoverTarget={id} title={evidence} aria-label={`State: ${info.state}. Details`}>
+      <button ref={button} className="quiet state-button" popoverTarget={id} title={evidence} aria-label={`State: ${stateWord(info.state)}. Details`}>
         <StateMark state={info.state} />
       </button>
       <div
@@ -128,7 +128,7 @@ function Facts({info}: {info: SessionInfo}) {
   return (
     <ul className="facts" aria-label="At a glance">
       <li>{shortModel(info.model)}</li>
-      {info.permission_mode !== null && info.permission_mode !== "default" && <li>{info.permission_mode}</li>}
+      {![null, "default", "manual"].includes(info.permission_mode) && <li>{info.permission_mode}</li>}
       {info.backend !== "api" && info.cwd !== null && <li title={info.cwd}>{shortPath(info.cwd)}</li>}
       {cost !== null && <li>{cost}</li>}
       {into + out > 0 && <li title="Tokens: in, out">{count(into)} in, {count(out)} out</li>}

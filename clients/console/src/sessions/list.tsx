@@ -23,7 +23,7 @@ export function SessionList({sessions, current}: Props) {
   const stop = has(last) ? last : has(current) ? current : (sessions[0]?.name ?? null)
 
   const move = (event: KeyboardEvent): void => {
-    const links = [...(list.current?.querySelectorAll<HTMLElement>("a.row") ?? [])]
+    const links = [...(list.current?.querySelectorAll<HTMLElement>("a.session-row") ?? [])]
     const at = links.findIndex((link) => link === document.activeElement)
     const to = {ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: links.length - 1}[event.key]
     if (at === -1 || to === undefined) return
@@ -31,7 +31,7 @@ export function SessionList({sessions, current}: Props) {
     links[Math.min(links.length - 1, Math.max(0, to))]?.focus()
   }
   return (
-    <ul ref={list} className="rows" onKeyDown={move}>
+    <ul ref={list} className="session-rows" onKeyDown={move}>
       {sessions.map((session) => (
         <Row
           key={session.name} session={session} isCurrent={session.name === current} isStop={session.name === stop}
@@ -54,18 +54,18 @@ const Row = memo(function Row({session, isCurrent, isStop, viewers, onFocus}: Ro
   const {name, state, backend, model} = session
   const tab = isStop ? 0 : -1
   return (
-    <li className="row-item" data-current={isCurrent} data-asks={state === "waiting"}>
+    <li className="session-row-item" data-current={isCurrent} data-asks={state === "waiting"}>
       <a
-        className="row" href={hrefOf(name)} tabIndex={tab} aria-current={isCurrent ? "page" : undefined}
+        className="session-row" href={hrefOf(name)} tabIndex={tab} aria-current={isCurrent ? "page" : undefined}
         onFocus={() => onFocus(name)}
       >
-        <span className="row-line">
-          <span className="row-name">{name}</span>
+        <span className="session-row-line">
+          <span className="session-row-name">{name}</span>
           <Age session={session} />
         </span>
-        <span className="row-line row-sub">
+        <span className="session-row-line session-row-sub">
           <StateMark state={state} />
-          <span className="row-what">{backend} · {shortModel(model)}</span>
+          <span className="session-row-what">{backend} · {shortModel(model)}</span>
           {viewers > 0 && <Viewers count={viewers} />}
         </span>
       </a>
@@ -77,7 +77,7 @@ const Row = memo(function Row({session, isCurrent, isStop, viewers, onFocus}: Ro
 /** How long it has been so, as far as it was told. */
 function Age({session}: {session: SessionInfo}) {
   const now = useNow(15_000)
-  return <span className="row-age">{ago(session.evidence.age_ms + Math.max(0, now - heardAt(session)))}</span>
+  return <span className="session-row-age">{ago(session.evidence.age_ms + Math.max(0, now - heardAt(session)))}</span>
 }
 
 export function Viewers({count}: {count: number}) {

@@ -1,5 +1,5 @@
 import "./page.css"
-import {useEffect, useRef, useState} from "react"
+import {useCallback, useEffect, useRef, useState} from "react"
 import type {BridgeError} from "claude-bridge-client"
 import {Conversation} from "../conversation/conversation.js"
 import {useConnection, useLobby, useSession} from "../link.js"
@@ -39,7 +39,8 @@ function Joined({name, onStart}: Props) {
   const [isWanted, setWanted] = useKept("terminal", true, isBoolean)
   const [share, setShare] = useKept("split", 0.5, isShare)
   const [tab, setTab] = useState<"conversation" | "terminal">("conversation")
-  const [focused, setFocused] = useState(0)
+  const [wantsTerminal, setWantsTerminal] = useState(false)
+  const terminalFocused = useCallback(() => setWantsTerminal(false), [])
   const showsTerminal = hasTerminal && state.status !== "ended" && (isNarrow ? tab === "terminal" : isWanted)
   const showsConversation = !(isNarrow && showsTerminal)
 
@@ -58,7 +59,7 @@ function Joined({name, onStart}: Props) {
     }
     if (isNarrow) setTab("terminal")
     else setWanted(true)
-    setFocused((n) => n + 1)
+    setWantsTerminal(true)
     return true
   })
 
@@ -107,7 +108,8 @@ function Joined({name, onStart}: Props) {
         {showsTerminal && (
           <div className="pane" style={{flexGrow: isNarrow ? 1 : (1 - share) * 100}}>
             <TerminalPane
-              name={name} focused={focused} onLeave={leaveTerminal} isConnected={connection.status === "open"}
+              name={name} wantsFocus={wantsTerminal} onFocused={terminalFocused} onLeave={leaveTerminal}
+              isConnected={connection.status === "open"}
               isRunning={info.state !== "stopped" && info.state !== "failed"}
             />
           </div>

@@ -30,7 +30,8 @@ export function lasting(ms: number): string {
 
 /** For the list, where seconds would only flicker. */
 export function ago(ms: number): string {
-  return ms < 60_000 ? "now" : lasting(ms)
+  if (ms < 60_000) return "now"
+  return ms < 100_000 ? "1 min" : lasting(ms)
 }
 
 const SIGNALS: Readonly<Record<string, string>> = {

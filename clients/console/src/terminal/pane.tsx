@@ -10,8 +10,9 @@ import type {Screen} from "./screen.js"
 
 interface Props {
   readonly name: string
-  /** Counts up: each time the terminal is to have the focus. */
-  readonly focused: number
+  /** The terminal is to have the focus, which is said to be done with `onFocused`. */
+  readonly wantsFocus: boolean
+  readonly onFocused: () => void
   readonly onLeave: () => void
   readonly isConnected: boolean
   readonly isRunning: boolean
@@ -30,12 +31,12 @@ interface Shown {
 const EMPTY: Shown = {size: null, isCut: false, ended: null, refusal: null}
 
 /** The live terminal of a tmux session. */
-export function TerminalPane({name, focused, onLeave, isConnected, isRunning}: Props) {
+export function TerminalPane({name, wantsFocus, onFocused, onLeave, isConnected, isRunning}: Props) {
   const bridge = useBridge()
   const host = useRef<HTMLDivElement>(null)
   const screen = useRef<Screen | null>(null)
   const terminal = useRef<Terminal | null>(null)
-  const wanted = useRef(focused)
+  const isWanted = useRef(wantsFocus)
   const leave = useRef(onLeave)
   const [shown, setShown] = useState(EMPTY)
   const [tries, setTries] = useState(0)
@@ -65,7 +66,11 @@ export function TerminalPane({name, focused, onLeave, isConnected, isRunning}: P
     setShown(EMPTY)
     void import("./screen.js").then(({Screen}) => {
       if (over || host.current === null) return
-      const made = new Screen(host.current, {typed: (what) => void typed(what), leave: () => leave.current(), fits: (all) => change({isCut: !all})})
+      const made = new Screen(host.current, {
+        typed: (what) => void typed(what),
+        leave: () => leave.current(),
+        fits: (all) => change({isCut: !all}),
+      })
       const live = bridge.terminal(name)
       screen.current = made
       terminal.current = live
@@ -92,20 +97,23 @@ export function TerminalPane({name, focused, onLeave, isConnected, isRunning}: P
         terminal.current = null
       }
       made.readAloud(readsAloud)
-      if (wanted.current > 0) made.focus()
+      if (isWanted.current) made.focus()
+      isWanted.current = false
     }, (error: unknown) => change({ended: failureOf(error)}))
     return () => {
       over = true
       close()
     }
     // How it is read is told to the screen that is there; it does not need another one.
-    // eslint-disable-next-line react-hooks/exhaustive-deps
   }, [bridge, name, isRunning, tries])
 
   useEffect(() => {
-    wanted.current = focused
-    if (focused > 0) screen.current?.focus()
-  }, [focused])
+    if (!wantsFocus) return
+    // Where it is not there yet, it is given the focus once it is.
+    isWanted.current = screen.current === null
+    screen.current?.focus()
+    onFocused()
+  }, [wantsFocus, onFocused])
   useEffect(() => screen.current?.readAloud(readsAloud), [readsAloud])
   useEffect(() => {
     const themed = (): void => screen.current?.themed()
@@ -126,7 +134,10 @@ export function TerminalPane({name, focused, onLeave, isConnected, isRunning}: P
     <section className="terminal" aria-label={`Terminal ${name}`}>
       <div className="terminal-bar">
         <span className="terminal-size">{shown.size ? `${shown.size.cols} × ${shown.size.rows}` : "…"}</span>
-        <button className={shown.isCut ? undefined : "quiet"} disabled={isDim} onClick={fit} title="Give the process the size of this window; everybody sees it so.">
+        <button
+          className={shown.isCut ? undefined : "quiet"} disabled={isDim} onClick={fit}
+          title="Give the process the size of this window; everybody sees it so."
+        >
           Fit to this window
         </button>
         <label className="terminal-aloud">
@@ -160,6 +171,6 @@ export function TerminalPane({name, focused, onLeave, isConnected, isRunning}: P
 
 /** What a phone's keyboard has not. */
 const KEYS: readonly (readonly [string, string])[] = [
-  ["Esc", "\x1b"], ["Tab", "\t"], ["⇧Tab", "\x1b[Z"], ["↑", "\x1b[A"], ["↓", "\x1b[B"], ["←", "\x1b[D"], ["→", "\x1b[C"], ["Enter", "\r"],
-  ["Ctrl C", "\x03"],
+  ["Esc", "\x1b"], ["Tab", "\t"], ["⇧Tab", "\x1b[Z"], ["↑", "\x1b[A"], ["↓", "\x1b[B"], ["←", "\x1b[D"], ["→", "\x1b[C"],
+  ["Enter", "\r"], ["Ctrl C", "\x03"],
 ]
