@@ -145,7 +145,7 @@ def test_the_console_can_be_switched_off(tmp_path: Path) -> None:
     """Nothing is announced, and nothing is there."""
     bridge = BridgeProcess(tmp_path, CLAUDE_BRIDGE_SERVER__CONSOLE="false")
     try:
-        assert "console" not in greeting(bridge)
+        assert "web console" not in greeting(bridge)
         note = json.loads((bridge.state_dir / "bridge.json").read_bytes())
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(f"http://127.0.0.1:{note['port']}/", timeout=30)
