@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import subprocess
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.bridge import BridgeProcess, running_bridge, sim
+from tests.fakes.bridge import ROOT, START_S, BridgeProcess, running_bridge, sim
 from tests.fakes.phoenix_js import Clients
 
 pytestmark = pytest.mark.real
@@ -112,6 +114,45 @@ def test_a_damaged_journal_is_kept_aside(tmp_path: Path, clients: Clients) -> No
         assert damaged in [p.read_bytes() for p in own.state_dir.iterdir() if p.is_file()]
         assert "moved aside" in own.log.read_text()
         assert clients.connect(own.url, own.token).join("sessions").joined["sessions"] == []
+
+
+def greeting(bridge: BridgeProcess) -> str:
+    """What it says first, to whoever reads its output from a pipe."""
+    bridge.spawn()
+    assert bridge.process is not None
+    assert bridge.process.stdout is not None
+    assert bridge.greeted(START_S)
+    return os.read(bridge.process.stdout.fileno(), 65536).decode()
+
+
+def test_the_console_is_announced_with_its_token_only_while_that_is_new(unstarted: BridgeProcess) -> None:
+    """Later its output may be a file or a journal that others read; a command prints the address then."""
+    try:
+        first = greeting(unstarted)
+        assert unstarted.token
+        built = (ROOT / "bridge" / "console" / "index.html").exists()
+        assert (f"/#token={unstarted.token}\n" in first) is built
+        assert unstarted.run("console").stdout.endswith(f"/#token={unstarted.token}\n")
+        unstarted.stop()
+        second = greeting(unstarted)
+        assert unstarted.token not in second
+        assert ("console  (prints it)" in second) is built
+    finally:
+        unstarted.remove()
+
+
+def test_the_console_can_be_switched_off(tmp_path: Path) -> None:
+    """Nothing is announced, and nothing is there."""
+    bridge = BridgeProcess(tmp_path, CLAUDE_BRIDGE_SERVER__CONSOLE="false")
+    try:
+        assert "web console" not in greeting(bridge)
+        note = json.loads((bridge.state_dir / "bridge.json").read_bytes())
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"http://127.0.0.1:{note['port']}/", timeout=30)
+        assert caught.value.code == 404
+        caught.value.close()
+    finally:
+        bridge.remove()
 
 
 def test_the_token_and_the_socket_are_for_their_owner_only(bridge: BridgeProcess) -> None:

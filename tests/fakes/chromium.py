@@ -117,11 +117,12 @@ class Page:
         """The value of a JavaScript expression, a promise's as well. Raises `PageError`."""
         return self._browser.do("eval", page=self._name, expression=expression)
 
-    def until(self, expression: str) -> Any:
+    def until(self, expression: str, within_s: float = PATIENCE_S - 10) -> Any:
         """The value of the expression as soon as it is a true one. Raises `PageError` where that takes too
-        long, with what the page had said."""
-        timeout = (PATIENCE_S - 10) * 1000  # the page's own complaint says more than ours
-        return self._browser.do("until", page=self._name, expression=expression, timeout=timeout)
+        long, with what the page had said: its own complaint says more than ours."""
+        return self._browser.do(
+            "until", page=self._name, expression=expression, timeout=round(within_s * 1000)
+        )
 
     def act(self, *steps: tuple[Any, ...]) -> Any:
         """What playwright's `page` gives where these methods, each with its arguments, are called one after
@@ -162,8 +163,8 @@ class Tab:
     async def eval(self, expression: str) -> Any:
         return await asyncio.to_thread(self._page.eval, expression)
 
-    async def until(self, expression: str) -> Any:
-        return await asyncio.to_thread(self._page.until, expression)
+    async def until(self, expression: str, within_s: float = PATIENCE_S - 10) -> Any:
+        return await asyncio.to_thread(self._page.until, expression, within_s)
 
     async def measure(self) -> dict[str, float]:
         return await asyncio.to_thread(self._page.measure)

@@ -50,13 +50,18 @@ const operations = {
     await page.addInitScript(() =>
       document.addEventListener("securitypolicyviolation", (e) =>
         globalThis.__violated(`${e.effectiveDirective} ${e.blockedURI} ${e.sourceFile}:${e.lineNumber} ${e.sample}`)))
-    pages.set(name, {page, said, complaints})
+    pages.set(name, {page, said, complaints, debug: await context.newCDPSession(page)})
     await page.goto(url)
   },
-  eval: ({page, expression}) => pages.get(page).page.evaluate(expression),
+  eval: ({page, expression}) => evaluated(pages.get(page), expression),
   async until({page, expression, timeout}) {
-    const found = await pages.get(page).page.waitForFunction(expression, null, {timeout, polling: 50})
-    return found.jsonValue()
+    const deadline = Date.now() + timeout
+    for (;;) {
+      const found = await evaluated(pages.get(page), expression)
+      if (found) return found
+      if (Date.now() > deadline) throw new Error(`not in ${timeout} ms: ${expression}`)
+      await new Promise((done) => setTimeout(done, 50))
+    }
   },
   async act({page: name, steps, timeout}) {
     const {page} = pages.get(name)
@@ -65,36 +70,32 @@ const operations = {
     for (const [name, ...words] of steps) on = typeof on[name] === "function" ? await on[name](...words.map(revived)) : on[name]
     return on === page || typeof on?.count === "function" ? null : on
   },
-  // By the debugger, which no policy of the page binds.
   async axe({page: name}) {
-    const {page} = pages.get(name)
-    const debug = await page.context().newCDPSession(page)
-    const evaluate = async (expression) => {
-      const how = {expression, awaitPromise: true, returnByValue: true}
-      const {result, exceptionDetails} = await debug.send("Runtime.evaluate", how)
-      if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text)
-      return result.value
-    }
-    try {
-      if (!(await evaluate("typeof axe === 'object'"))) await evaluate(readFileSync(AXE, "utf8"))
-      const {violations} = await evaluate("axe.run(document, {resultTypes: ['violations']})")
-      return violations.flatMap(({id, impact, help, nodes}) =>
-        nodes.map(({target, failureSummary}) => ({id, impact, help, at: target.join(" "), why: failureSummary})))
-    } finally {
-      await debug.detach()
-    }
+    const known = pages.get(name)
+    if (!(await evaluated(known, "typeof axe === 'object'"))) await evaluated(known, `${readFileSync(AXE, "utf8")}; 0`)
+    const {violations} = await evaluated(known, "axe.run(document, {resultTypes: ['violations']})")
+    return violations.flatMap(({id, impact, help, nodes}) =>
+      nodes.map(({target, failureSummary}) => ({id, impact, help, at: target.join(" "), why: failureSummary})))
   },
   // The figures count from the first time on.
   async measure({page: name}) {
-    const known = pages.get(name)
-    known.debug ??= await known.page.context().newCDPSession(known.page)
-    await known.debug.send("Performance.enable")
-    await known.debug.send("HeapProfiler.collectGarbage")
-    const {metrics} = await known.debug.send("Performance.getMetrics")
+    const {debug} = pages.get(name)
+    await debug.send("Performance.enable")
+    await debug.send("HeapProfiler.collectGarbage")
+    const {metrics} = await debug.send("Performance.getMetrics")
     return Object.fromEntries(metrics.map(({name, value}) => [name, value]))
   },
   complaints: ({page}) => pages.get(page).complaints.splice(0),
   close: ({page}) => pages.get(page).page.context().close(),
+}
+
+// By the debugger, which no policy of the page binds. What is no value, as an element, is true.
+async function evaluated({debug}, expression) {
+  const {result, exceptionDetails} = await debug.send("Runtime.evaluate", {expression, awaitPromise: true})
+  if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text)
+  if (result.objectId === undefined) return result.value
+  const how = {objectId: result.objectId, functionDeclaration: "function () { return this }", returnByValue: true}
+  return debug.send("Runtime.callFunctionOn", how).then((said) => said.result.value, () => true)
 }
 
 // JSON knows no regular expressions: one is {"re": source}, anywhere in a step's words.
