@@ -85,7 +85,8 @@ function says({draft, sending}: Composing, {open, status, session}: SessionState
   if (sending) return status === "reconnecting" ? "Sent as soon as the bridge is back" : "Sending"
   if (session?.backend === "tmux" && draft.text.startsWith("/") && draft.files.length === 0) return "A command of the terminal"
   if (open === null) return isTouch() ? "" : "Enter sends, Shift+Enter breaks the line"
-  return isEmpty(draft) && !isTouch() ? "Esc stops the turn" : "Waits until the turn has ended"
+  if (isEmpty(draft)) return isTouch() ? "" : "Esc stops the turn"
+  return "Waits until the turn has ended"
 }
 
 /** Where Enter is a key on glass, it breaks the line, and the button sends. */
