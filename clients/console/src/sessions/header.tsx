@@ -126,7 +126,7 @@ function Facts({info}: {info: SessionInfo}) {
   const budget = budgetOf(info)
   const cost = money(info.cost_usd)
   return (
-    <ul className="facts" aria-label="At a glance">
+    <ul className="facts" aria-label="At a glance" tabIndex={0}>
       <li>{shortModel(info.model)}</li>
       {![null, "default", "manual"].includes(info.permission_mode) && <li>{info.permission_mode}</li>}
       {info.backend !== "api" && info.cwd !== null && <li title={info.cwd}>{shortPath(info.cwd)}</li>}

@@ -86,7 +86,8 @@ function scan(text: string, from: number, fence: Fence | null, continues: boolea
   const close = (end: number, next: number, on: boolean): void => {
     const source = fence === null ? text.slice(start, end).replace(/\n+$/, "") : text.slice(codeStart, end).replace(/\n$/, "")
     if (fence !== null || source.trim() !== "") {
-      pieces.push({kind: fence === null ? "prose" : "code", source, start, continues, fence})
+      // A copy: V8's slice would keep a whole text of its own alive, for each piece of a growing one.
+      pieces.push({kind: fence === null ? "prose" : "code", source: ` ${source}`.slice(1), start, continues, fence})
     }
     start = codeStart = next
     continues = on

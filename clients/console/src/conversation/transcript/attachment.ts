@@ -1,5 +1,5 @@
 import {useState} from "react"
-import {readToken} from "../../link.js"
+import {readToken} from "../../token.js"
 
 /** The bytes of a file that came with a prompt, fetched with the token and handed to the browser as a download. */
 export function useAttachment({session, turn, number, name}: {session: string, turn: string, number: number, name: string}) {
