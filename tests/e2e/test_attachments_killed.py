@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 
 import pytest
 
 from tests.e2e.test_killed import finished, rejoin_after
 from tests.fakes.bridge import BridgeProcess, sim
 from tests.fakes.files import TEXT, Given, attached, blocks_of, described, pictures_in, png
+from tests.fakes.held import held
 from tests.fakes.phoenix_js import Clients, JsChannel, Json
 
 pytestmark = pytest.mark.real
@@ -75,11 +74,10 @@ def test_half_of_a_line_of_files_is_sent_again_whole(own_bridge: BridgeProcess, 
     channel = joined(own_bridge, clients, "headless")
     channel.ask("warm up")
     cli = own_bridge.cli_pid("demo")
-    os.kill(cli, signal.SIGSTOP)
-    turn = channel.submit(f"much to read {sim(text='read')}", attachments=attached(*HUGE))
-    channel.wait("turn_started", turn=turn)
-    own_bridge.kill()
-    os.kill(cli, signal.SIGCONT)
+    with held(cli):
+        turn = channel.submit(f"much to read {sim(text='read')}", attachments=attached(*HUGE))
+        channel.wait("turn_started", turn=turn)
+        own_bridge.kill()
     own_bridge.start()
     end = finished(channel, turn)
     (asked,) = own_bridge.requests("much to read")

@@ -36,6 +36,7 @@ from bridge.signals import (
     TurnEnded,
 )
 from tests.fakes.headless import WAIT_S, Rig, new_turn
+from tests.fakes.held import held
 from tests.fakes.simulator import RunningSimulator
 
 pytestmark = pytest.mark.real
@@ -450,10 +451,10 @@ async def test_waiting_for_an_answer_ends_with_the_process(rig: Rig) -> None:
     """Nobody waits for a deadline where the answer cannot come any more."""
     await rig.start()
     assert rig.backend.pid is not None
-    os.kill(rig.backend.pid, signal.SIGSTOP)
-    waiting = asyncio.ensure_future(rig.backend.interrupt())
-    await asyncio.sleep(0)
-    os.kill(rig.backend.pid, signal.SIGKILL)
+    with held(rig.backend.pid):
+        waiting = asyncio.ensure_future(rig.backend.interrupt())
+        await asyncio.sleep(0)
+        os.kill(rig.backend.pid, signal.SIGKILL)
     with pytest.raises(BackendError, match="gone"):
         await asyncio.wait_for(waiting, WAIT_S)
 
