@@ -5,7 +5,7 @@ import {go, useRoute} from "./route.js"
 import {Empty, Welcome} from "./sessions/empty.js"
 import {SessionList} from "./sessions/list.js"
 import {asking, beside, listed} from "./sessions/order.js"
-import {SessionPage} from "./sessions/page.js"
+import {loadConversation, SessionPage} from "./sessions/page.js"
 import {StartDialog} from "./sessions/start.js"
 import {Switcher} from "./sessions/switcher.js"
 import {Mark} from "./signin.js"
@@ -21,6 +21,8 @@ interface Props {
   readonly onToken: (token: string) => void
   readonly onSignOut: () => void
 }
+
+const PRELOAD_MS = 100
 
 type Open = {readonly what: "keys" | "switch"} | {readonly what: "start", readonly name: string}
 
@@ -40,6 +42,12 @@ export function Shell({onToken, onSignOut}: Props) {
   useEffect(() => {
     document.title = titleOf(asks, name)
   }, [asks, name])
+
+  useEffect(() => {
+    // Behind the first paint; a session that is opened later waits for nothing.
+    const timer = setTimeout(() => void loadConversation().catch(() => undefined), PRELOAD_MS)
+    return () => clearTimeout(timer)
+  }, [])
 
   useKeys((action) => {
     switch (action) {

@@ -1,7 +1,6 @@
 import "./page.css"
-import {useCallback, useEffect, useRef, useState} from "react"
+import {lazy, Suspense, useCallback, useEffect, useRef, useState} from "react"
 import type {BridgeError} from "claude-bridge-client"
-import {Conversation} from "../conversation/conversation.js"
 import {useConnection, useLobby, useSession} from "../link.js"
 import {hrefOf, takeLanding} from "../route.js"
 import {TerminalPane} from "../terminal/pane.js"
@@ -11,6 +10,10 @@ import {Splitter} from "../ui/splitter.js"
 import {useKeys} from "../ui/use-keys.js"
 import {noteRejoin} from "../ui/connection-line.js"
 import {SessionHeader} from "./header.js"
+
+/** A third of the page's script, which its first paint does not wait for. */
+export const loadConversation = () => import("../conversation/conversation.js")
+const Conversation = lazy(() => loadConversation().then((module) => ({default: module.Conversation})))
 
 interface Props {
   readonly name: string
@@ -45,7 +48,7 @@ function Joined({name, onStart}: Props) {
   const showsConversation = !(isNarrow && showsTerminal)
 
   useEffect(() => noteRejoin(session), [session])
-  useEffect(() => land(page.current, takeLanding()), [])
+  const arrived = useCallback(() => land(page.current, takeLanding()), [])
 
   const leaveTerminal = (): void => {
     if (isNarrow) setTab("conversation")
@@ -102,7 +105,10 @@ function Joined({name, onStart}: Props) {
       )}
       <div className="session-body">
         <div className="pane" hidden={!showsConversation} style={{flexGrow: showsTerminal && !isNarrow ? share * 100 : 1}}>
-          <Conversation name={name} />
+          <Suspense>
+            <Conversation name={name} />
+            <Arrival onArrived={arrived} />
+          </Suspense>
         </div>
         {showsTerminal && !isNarrow && <Splitter share={share} onShare={setShare} label="Width of the conversation" />}
         {showsTerminal && (
@@ -117,6 +123,12 @@ function Joined({name, onStart}: Props) {
       </div>
     </div>
   )
+}
+
+/** Beside what is loaded: told when that is there. */
+function Arrival({onArrived}: {onArrived: () => void}) {
+  useEffect(onArrived, [onArrived])
+  return null
 }
 
 function endedOf(error: BridgeError | null): string {
