@@ -5,6 +5,7 @@ import {
   connect, type Bridge, type Connection, type LobbyState, type Session, type SessionState,
 } from "claude-bridge-client"
 import {readToken} from "./token.js"
+import {Framed, type Source} from "./ui/frames.js"
 
 export {readToken}
 
@@ -28,8 +29,8 @@ export function useConnection(): Connection {
 }
 
 export function useLobby(): LobbyState {
-  const {sessions} = useBridge()
-  return useSyncExternalStore(sessions.subscribe, sessions.getSnapshot)
+  const {subscribe, getSnapshot} = framed(useBridge().sessions)
+  return useSyncExternalStore(subscribe, getSnapshot)
 }
 
 /** The session, joined as long as anything shows it. It must exist: the page starts none by looking at it. */
@@ -38,5 +39,17 @@ export function useSession(name: string): [SessionState, Session] {
   // Kept by who shows it: where it has ended, the bridge would give a new one at every rendering, and join again.
   const session = useMemo(() => bridge.session(name), [bridge, name])
   useEffect(() => session.retain(), [session])
-  return [useSyncExternalStore(session.subscribe, session.getSnapshot), session]
+  const {subscribe, getSnapshot} = framed<SessionState>(session)
+  return [useSyncExternalStore(subscribe, getSnapshot), session]
+}
+
+const framedOnes = new WeakMap<Source<unknown>, Framed<never>>()
+
+/** One for all that show the same, so that they show the same. */
+function framed<T>(source: Source<T>): Framed<T> {
+  const known = framedOnes.get(source) as Framed<T> | undefined
+  if (known !== undefined) return known
+  const made = new Framed(source)
+  framedOnes.set(source, made as Framed<never>)
+  return made
 }

@@ -1,27 +1,10 @@
 import {describe, expect, test} from "vitest"
 import {adoptingCreate, whileCreating, type Styled} from "../src/terminal/adopted.js"
-import {Batch, type Schedule} from "../src/terminal/batch.js"
+import {Batch} from "../src/terminal/batch.js"
 import {fittingFont, LARGEST_PX, sizeFor, SMALLEST_PX} from "../src/terminal/sizes.js"
+import {frames} from "./support/frames.js"
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
-
-function frames(): {schedule: Schedule, next: () => void, count: () => number} {
-  let waiting: (() => void)[] = []
-  let asked = 0
-  return {
-    schedule: (run) => {
-      asked += 1
-      waiting.push(run)
-      return () => void (waiting = waiting.filter((each) => each !== run))
-    },
-    next: () => {
-      const due = waiting
-      waiting = []
-      for (const run of due) run()
-    },
-    count: () => asked,
-  }
-}
 
 describe("a batch", () => {
   test("is one write a frame, in order", () => {

@@ -1,11 +1,11 @@
 import "./conversation.css"
 import {useCallback, useEffect, useMemo, useRef, useState} from "react"
 import type {Session} from "claude-bridge-client"
+import {useSession} from "../link.js"
 import {Composer} from "./composer/composer.js"
 import {isEmpty} from "./composer/draft.js"
 import {useComposer, type Composing} from "./composer/use-composer.js"
 import {Folds, FoldsProvider} from "./folds.js"
-import {useSessionFrames} from "./frames.js"
 import {Queue} from "./queue.js"
 import {Requests} from "./requests/pinned.js"
 import {Announcer, Standing} from "./status.js"
@@ -22,7 +22,7 @@ export function Conversation({name}: {name: string}) {
 }
 
 function Opened({name, onAgain}: {name: string, onAgain: () => void}) {
-  const [state, session] = useSessionFrames(name)
+  const [state, session] = useSession(name)
   const folds = useMemo(() => new Folds(), [])
   const notices = useNotices(session)
   const composing = useComposer(session, state.session?.backend)

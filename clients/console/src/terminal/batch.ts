@@ -1,27 +1,6 @@
 /** What arrives between two frames is given on at once, in order, so that a fast process costs one write a frame. */
 
-export type Schedule = (run: () => void) => () => void
-
-/** A frame, or a while where the page is hidden and has no frames. */
-export const nextFrame: Schedule = (run) => {
-  let done = false
-  const once = (): void => {
-    if (done) return
-    done = true
-    cancel()
-    run()
-  }
-  const frame = requestAnimationFrame(once)
-  const timer = setTimeout(once, 250)
-  const cancel = (): void => {
-    cancelAnimationFrame(frame)
-    clearTimeout(timer)
-  }
-  return () => {
-    done = true
-    cancel()
-  }
-}
+import {nextFrame, type Schedule} from "../ui/frames.js"
 
 export class Batch {
   #pieces: Uint8Array[] = []
