@@ -320,7 +320,8 @@ class House:
             self.kill(0)
 
     def _read_log(self, logger: Any, name: str, event: Any) -> Any:
-        if event["event"] == "! child ended by itself":
+        alive = self.life is not None and self.life.alive  # what a kill cancels is not broken
+        if alive and event["event"] == "! child ended by itself":
             self.broken += [e for e in _leaves(event["exc_info"]) if not isinstance(e, JournalError)]
         raise structlog.DropEvent
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import shutil
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ ANSWER_S = 3.0
 """From the key to the shim's answer it takes 30 to 80 ms; a dialog swallows the key."""
 LATE_S = 30.0
 """A TUI that was busy may still open the editor for a key of ours; then nothing shall open."""
+SETTLE_S = 1.0
+"""A TUI that reads again takes all keys that waited at once; each opens the editor for 10 to 80 ms."""
 LOOK_S = 0.004
 
 
@@ -52,12 +56,14 @@ class Editor:
         press: Callable[..., Awaitable[None]],
         listens: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        """`listens` waits until the TUI has its terminal back, and says whether it has."""
+        """`listens` waits until the TUI reads its terminal's keys, and says whether it does."""
         self._folder = folder
         self._press = press
         self._listens = listens
         self.alone = asyncio.Lock()
         """A key that is pressed while the editor opens is lost, or taken together with ours."""
+        self._answers = False
+        """The last key opened the editor."""
 
     async def look(self, still: Still | None = None) -> str | None:
         """What stands in the box; None where no editor opens."""
@@ -81,9 +87,6 @@ class Editor:
                 return box
             if box.found == text:
                 return Box(text, placed=True)
-            # The editor's last word comes before its end: a Backspace would be the terminal's own until then.
-            if self._listens is not None and not await self._listens():
-                return None
             return await self._order(order, still, *(() if box.found else ("BSpace",)), KEY)
 
     async def take(self, text: str, still: Still | None = None) -> Box | None:
@@ -94,38 +97,55 @@ class Editor:
     async def _order(self, order: Mapping[str, str], still: Still | None, *keys: str) -> Box | None:
         if still is not None:
             order = {**order, "still": still.check}
+        # The editor's last word comes before its end: a Backspace would be the terminal's own until then.
+        if self._listens is not None and not await self._listens():
+            return None
         try:
+            await self._settle()
             await asyncio.to_thread(self._lay, order)
             try:
                 if still is None:
                     await self._press(*keys)
                 elif not await still.press(*keys):
-                    await asyncio.to_thread(self._withdraw)
-                    (self._folder / "withdrawn").unlink(missing_ok=True)  # no key of ours is on its way
+                    await asyncio.to_thread(self._take_back)
                     return Box("", placed=False, refused=True)
-                if not await self._answered(ANSWER_S) and not await asyncio.to_thread(self._withdraw):
+                self._answers = await self._answered(ANSWER_S)
+                if not self._answers and not await asyncio.to_thread(self._withdraw):
                     # Taken at the last moment.
-                    await self._answered(ANSWER_S)
-                asyncio.get_running_loop().call_later(LATE_S, self._expire)
+                    self._answers = await self._answered(ANSWER_S)
+                self._expire_later()
                 return await asyncio.to_thread(self._read)
             except asyncio.CancelledError:
                 with contextlib.suppress(OSError):  # a deleted session's folder is gone
                     self._withdraw()
+                    self._expire_later()
                 raise
         except OSError as e:
             raise BackendError(f"the editor's folder cannot be used: {e}") from e
 
     def take_over(self) -> None:
         """What an earlier bridge had laid down is not to be put there: a key of a person's would."""
-        if (self._folder / "order").exists() and self._withdraw():
-            asyncio.get_running_loop().call_later(LATE_S, self._expire)
+        if (self._folder / "order").exists():
+            self._withdraw()
+        self._expire_later()
+
+    async def _settle(self) -> None:
+        """A key of ours that nothing came of may still open the editor, in answer to the next order: the next
+        order's own key, and a Backspace that goes before it, would then come behind that order's end."""
+        end = _now() + SETTLE_S
+        while owed := self._owed():
+            if _now() > end:
+                break
+            await asyncio.sleep(LOOK_S)
+        if self._answers:  # since, so the TUI has read them, and lost them
+            for mark in owed:
+                mark.unlink(missing_ok=True)
 
     async def _answered(self, seconds: float) -> bool:
         done = self._folder / "done"
-        loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
+        end = _now() + seconds
         while not done.exists():
-            if loop.time() > end:
+            if _now() > end:
                 return False
             await asyncio.sleep(LOOK_S)
         return True
@@ -137,25 +157,32 @@ class Editor:
         new.mkdir(mode=0o700)
         for name, text in order.items():
             (new / name).write_bytes(text.encode())
-        (self._folder / "withdrawn").unlink(missing_ok=True)
         os.rename(new, self._folder / "order")
 
     def _withdraw(self) -> bool:
-        """Whether the order could be taken back."""
-        mark = self._folder / "withdrawn"
+        """Take back an order whose key was pressed; whether it could be."""
+        mark = self._folder / f"withdrawn-{time.time_ns()}"
         mark.touch()
+        if not self._take_back():
+            mark.unlink(missing_ok=True)
+            return False
+        return True
+
+    def _take_back(self) -> bool:
         try:
             os.rename(self._folder / "order", self._folder / "void")
         except OSError:
-            mark.unlink(missing_ok=True)
             return False
         shutil.rmtree(self._folder / "void", ignore_errors=True)
         return True
 
-    def _expire(self) -> None:
-        """A key that comes now is a person's."""
-        if not self.alone.locked():
-            (self._folder / "withdrawn").unlink(missing_ok=True)
+    def _owed(self) -> list[Path]:
+        return list(self._folder.glob("withdrawn-*"))
+
+    def _expire_later(self) -> None:
+        """From then on a key is a person's."""
+        for mark in self._owed():
+            asyncio.get_running_loop().call_later(LATE_S, functools.partial(mark.unlink, missing_ok=True))
 
     def _read(self) -> Box | None:
         done = self._folder / "done"
@@ -164,3 +191,7 @@ class Editor:
         except OSError:
             return None
         return Box(found, (done / "placed").exists())
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

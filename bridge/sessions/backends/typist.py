@@ -38,6 +38,7 @@ ENTER_AFTER_S = 0.1
 LISTENS_S = 2.0
 """It takes the TUI 2 ms from the editor's end; on a busy machine a hundred times as long."""
 LISTENS_LOOK_S = 0.004
+WAKE_S = 0.25
 ACK_S = 1.0
 """The hook comes within 0.15 s, 0.4 s for 1 MB; then it is worth looking where the text is."""
 ENTER_TRIES = 5
@@ -162,8 +163,6 @@ class Typist:
         try:
             box = await self._editor.put(text, (text, *self._entered.left), still)
             if box is None:
-                # A person's Ctrl-Z stops it, and there is no shell to go on from.
-                link.process.send(signal.SIGCONT)
                 why = "the terminal does not take a prompt now; is a dialog open there?"
                 self._hold_up(turn, why)
             elif not box.placed:
@@ -251,16 +250,21 @@ class Typist:
 
     async def _listens(self) -> bool:
         """Wait until the TUI has the terminal to itself, which it lets go of for an editor: until then the
-        terminal makes a line feed of an Enter, and keeps a Backspace."""
-        end = _now() + LISTENS_S
+        terminal makes a line feed of an Enter, and keeps a Backspace. Wakes one that a person's Ctrl-Z put to
+        sleep, as `fg` would, for which there is no shell. (It does not show as stopped: tmux lets a stopped
+        process go on at once, and the TUI waits for another SIGCONT.)"""
+        begun = woken = _now()
         while True:
             try:
                 if is_raw((await self._tmux.panes(self._session))[-1].tty):
                     return True
             except (OSError, IndexError, termios.error):
                 return False
-            if _now() > end:
+            if _now() > begun + LISTENS_S:
                 return False
+            if _now() > woken + WAKE_S:
+                woken = _now()
+                self._link.process.send(signal.SIGCONT)
             await asyncio.sleep(LISTENS_LOOK_S)
 
     # --- a prompt's way in ------------------------------------------------------------------------------
@@ -327,8 +331,6 @@ class Typist:
             box = await self._editor.look()
             if told():
                 continue
-            if box is None:
-                link.process.send(signal.SIGCONT)  # a person's Ctrl-Z came between the text and its Enter
             if box == "" and command:
                 # One that ends at once leaves nothing to be seen.
                 ended = TurnEnded("completed", None)

@@ -12,8 +12,11 @@ box, a Backspace right before the next Ctrl-G takes such a `!` away, and does no
 An order is a folder that the bridge moves to `order`: `put`, if it is not to look only, and maybe `expect-1`,
 `expect-2` and so on; or `take`, which is taken away from the beginning of what stands there.
 The shim moves it to `taken`, writes `found` and, where it put the prompt there, `placed`, and moves it to
-`done`. What it is told by the environment: `BRIDGE_EDITOR`, the person's own editor, and `BRIDGE_EDITOR_FOR`,
-the process of the TUI. (Names that begin with `CLAUDE_BRIDGE_` are settings, and an unknown one is refused.)
+`done`. Each `withdrawn-*` stands for a key of the bridge's that nothing shall open for any more, and is used
+up by it.
+
+What it is told by the environment: `BRIDGE_EDITOR`, the person's own editor, and `BRIDGE_EDITOR_FOR`, the
+process of the TUI. (Names that begin with `CLAUDE_BRIDGE_` are settings, and an unknown one is refused.)
 """
 
 EDITOR_COMMAND = '/bin/sh -c exec\t/bin/sh\t"$BRIDGE_EDITOR_SHIM"\t"$@" claude-bridge'
@@ -70,10 +73,12 @@ if [ "$PPID" = "${BRIDGE_EDITOR_FOR:-$PPID}" ]; then
     exit "$status"
   fi
   if [ -d "$here/order" ]; then exit 1; fi # it cannot be taken; whoever pressed the key, nothing is lost
-  if [ -e "$here/withdrawn" ]; then
-    rm -f "$here/withdrawn"
-    exit 0
-  fi
+  for mark in "$here"/withdrawn-*; do
+    if [ -e "$mark" ]; then
+      rm -f "$mark"
+      exit 0
+    fi
+  done
 fi
 
 case ${BRIDGE_EDITOR-} in

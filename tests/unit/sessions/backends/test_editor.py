@@ -15,7 +15,8 @@ from bridge.sessions.claude.editor_shim import SHIM
 
 
 class Terminal:
-    """An input box, and what Ctrl-G does in it; `deaf` where a dialog swallows the key."""
+    """An input box, and what Ctrl-G and Backspace do in it; `deaf` where a dialog swallows the keys, `asleep`
+    where they wait."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "editor"
@@ -27,6 +28,9 @@ class Terminal:
         self.shim.write_text(SHIM)
         self.keys: list[str] = []
         self.deaf = False
+        self.asleep: asyncio.Event | None = None
+        self.behind: list[asyncio.Task[None]] = []
+        self.reading = asyncio.Lock()
         self.editor = Editor(self.folder, self.press)
 
     @property
@@ -35,8 +39,21 @@ class Terminal:
 
     async def press(self, *keys: str) -> None:
         self.keys += keys
-        if "C-g" in keys and not self.deaf:
-            await self.ctrl_g()
+        if self.asleep is not None:
+            self.behind.append(asyncio.ensure_future(self.read(*keys)))
+        elif not self.deaf:
+            await self.read(*keys)
+
+    async def read(self, *keys: str) -> None:
+        """One key after the other."""
+        if self.asleep is not None:
+            await self.asleep.wait()
+        async with self.reading:
+            for key in keys:
+                if key == "C-g":
+                    await self.ctrl_g()
+                else:
+                    self.box.write_bytes(self.box.read_bytes()[:-1])
 
     async def ctrl_g(self) -> None:
         """As the TUI does: what the editor made of the file counts where it ends well."""
@@ -103,13 +120,46 @@ async def test_a_key_that_is_not_taken_is_told_and_does_no_harm_when_it_comes(
     assert terminal.persons.exists()
 
 
+@pytest.mark.parametrize("before", [1, 2])
+async def test_keys_that_waited_do_not_stand_in_for_later_ones(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    """A stopped TUI that goes on takes them all. Else each order would be answered by the key before its own,
+    and the last one's Backspace would take a letter of what was put there."""
+    monkeypatch.setattr(editor, "SETTLE_S", 0.1)
+    terminal.asleep = asyncio.Event()
+    with monkeypatch.context() as patched:
+        patched.setattr(editor, "ANSWER_S", 0.05)
+        for _ in range(before):
+            assert await terminal.editor.look() is None
+    asyncio.get_running_loop().call_later(0.5, terminal.asleep.set)
+    assert await terminal.editor.put("ours") == Box("", True)
+    await asyncio.gather(*terminal.behind)
+    assert (terminal.stands, terminal.persons.exists()) == ("ours", False)
+
+
+async def test_a_key_that_a_dialog_took_is_not_waited_for_again(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the editor opens again the TUI has lost it, and the next key without an order is a person's."""
+    monkeypatch.setattr(editor, "SETTLE_S", 0.05)
+    terminal.deaf = True
+    with monkeypatch.context() as patched:
+        patched.setattr(editor, "ANSWER_S", 0.05)
+        assert await terminal.editor.look() is None
+    terminal.deaf = False
+    assert await terminal.editor.put("ours") == Box("", True)
+    await terminal.ctrl_g()
+    assert terminal.persons.exists()
+
+
 async def test_a_key_long_after_is_a_persons(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(editor, "ANSWER_S", 0.05)
     monkeypatch.setattr(editor, "LATE_S", 0.05)
     terminal.deaf = True
     assert await terminal.editor.look() is None
     async with asyncio.timeout(10):
-        while (terminal.folder / "withdrawn").exists():  # noqa: ASYNC110
+        while list(terminal.folder.glob("withdrawn-*")):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await terminal.ctrl_g()
     assert terminal.persons.exists()
@@ -178,7 +228,7 @@ async def test_what_an_earlier_bridge_laid_down_is_not_put_there(terminal: Termi
 
 
 async def test_nothing_is_pressed_before_the_terminal_listens(terminal: Terminal) -> None:
-    """Where it never does, nothing is put there; the look is over by then."""
+    """Where it never does, nothing is put there."""
     listening = asyncio.Event()
 
     async def listens() -> bool:
@@ -189,10 +239,10 @@ async def test_nothing_is_pressed_before_the_terminal_listens(terminal: Terminal
         return False
 
     assert await Editor(terminal.folder, terminal.press, never).put("hello") is None
-    assert (terminal.keys, terminal.stands) == (["C-g"], "")
+    assert (terminal.keys, terminal.stands) == ([], "")
     putting = asyncio.ensure_future(Editor(terminal.folder, terminal.press, listens).put("hello"))
     await asyncio.sleep(0.2)
-    assert terminal.keys == ["C-g", "C-g"]
+    assert terminal.keys == []
     listening.set()
     assert await putting == Box("", placed=True)
-    assert (terminal.keys[2:], terminal.stands) == (["BSpace", "C-g"], "hello")
+    assert (terminal.keys, terminal.stands) == (["C-g", "BSpace", "C-g"], "hello")

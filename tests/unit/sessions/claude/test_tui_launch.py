@@ -435,8 +435,10 @@ def test_a_long_draft_is_compared_to_its_last_byte(box: Box) -> None:
 
 
 def test_a_late_key_of_the_bridge_s_opens_nothing(box: Box) -> None:
-    """The order was taken back after the key had been pressed; once."""
-    (box.folder / "withdrawn").touch()
+    """The order was taken back after the key had been pressed; once for each."""
+    (box.folder / "withdrawn-1").touch()
+    (box.folder / "withdrawn-2").touch()
+    assert box.press(NOT_OPENED) == 0
     assert box.press(NOT_OPENED) == 0
     assert box.file.read_bytes() == b""
     assert box.press("printf opened >") == 0
