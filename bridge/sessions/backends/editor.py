@@ -11,7 +11,7 @@ import contextlib
 import functools
 import os
 import shutil
-import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +161,7 @@ class Editor:
 
     def _withdraw(self) -> bool:
         """Take back an order whose key was pressed; whether it could be."""
-        mark = self._folder / f"withdrawn-{time.time_ns()}"
+        mark = self._folder / f"withdrawn-{uuid.uuid4()}"
         mark.touch()
         if not self._take_back():
             mark.unlink(missing_ok=True)
