@@ -25,10 +25,22 @@ NOT_OF_THE_API = {
 """Modules and tests that are about what the backend `api` does not have, and why."""
 
 
-LONG_OVER_THE_TUI = (
-    "test_fifty_prompts_at_once_are_fifty_turns_in_order",
-    "test_an_interrupt_right_behind_its_prompt_ends_it",
-)
+LONG = {
+    "tmux": (
+        "test_fifty_prompts_at_once_are_fifty_turns_in_order",
+        "test_an_interrupt_right_behind_its_prompt_ends_it",
+        "test_positions_count_what_is_before",
+        "test_ids_of_two_sessions_do_not_meet",
+        "test_an_id_belongs_to_its_prompt",
+        "test_only_a_queued_turn_can_be_cancelled",
+        "test_a_prompt_of_one_byte_more_is_refused",
+        "test_files_stay_for_as_long_as_the_session",
+        "test_a_deleted_name_can_be_used_again",
+        "test_deleting_closes_every_channel_for_good",
+    ),
+    "api": ("test_fifty_prompts_at_once_are_fifty_turns_in_order",),
+}
+"""Tests that take seconds over one backend, of what another one shows as well: for the soak."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -39,7 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     awkward = [i for i in tests if i.path.name == "test_awkward_prompts.py"]
     for item in (i for n, i in enumerate(awkward) if n % 5):
         item.add_marker(pytest.mark.soak)
-    for item in (i for i in tests if _backend_of(i) == "tmux" and i.originalname in LONG_OVER_THE_TUI):
+    for item in (i for i in tests if i.originalname in LONG.get(str(_backend_of(i)), ())):
         item.add_marker(pytest.mark.soak)
 
 

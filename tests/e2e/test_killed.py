@@ -55,7 +55,7 @@ def finished(channel: JsChannel, turn: str) -> Json:
     return channel.until(find, f"the end of {turn}")
 
 
-@pytest.mark.parametrize("when", ["before a word", "in the middle"])
+@pytest.mark.parametrize("when", [pytest.param("before a word", marks=pytest.mark.soak), "in the middle"])
 def test_a_killed_bridge_takes_its_turn_up_again(
     own_bridge: BridgeProcess, clients: Clients, when: str
 ) -> None:
@@ -219,6 +219,7 @@ def test_a_cli_that_died_while_no_bridge_ran_is_resumed(own_bridge: BridgeProces
     assert "warm up" in str(own_bridge.requests("and then?")[0]["messages"])
 
 
+@pytest.mark.soak
 def test_a_cli_that_dies_under_the_bridge_is_resumed(own_bridge: BridgeProcess, clients: Clients) -> None:
     """The same, seen live: the session says that it restarts."""
     channel = answered(own_bridge, clients)

@@ -209,6 +209,7 @@ def test_the_command_asks(pooled: BridgeProcess) -> None:
     assert "There is no pool 'nobody'" in refused.stderr
 
 
+@pytest.mark.soak
 async def test_another_backend_is_taken_up_at_the_next_start(tmp_path: Path) -> None:
     """By other workers, which have no process then."""
     with running_bridge(tmp_path, CLAUDE_BRIDGE_POOLS='{"default": {"size": 1}}') as bridge:

@@ -195,7 +195,10 @@ def test_clear_by_hand_begins_another_conversation(sessions: Sessions, attach: A
     assert (story.text, "".join(story.deltas).rstrip()) == ("You said: a fresh start",) * 2
 
 
-@pytest.mark.parametrize("command", ["/compact", "/clear", "/cost", "/no-such-command"])
+@pytest.mark.parametrize(
+    "command",
+    ["/clear", "/no-such-command", *(pytest.param(c, marks=pytest.mark.soak) for c in ("/compact", "/cost"))],
+)
 def test_a_command_of_a_clients_ends_and_leaves_the_session_idle(sessions: Sessions, command: str) -> None:
     """Whether it prints something, opens a dialog or is none; the next prompt is answered."""
     channel = sessions.join()

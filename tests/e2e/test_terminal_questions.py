@@ -142,7 +142,7 @@ def test_escape_at_the_keyboard_denies_and_ends_the_turn(
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("times", [3, pytest.param(100, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("times", [1, pytest.param(100, marks=pytest.mark.soak)])
 def test_both_at_once_end_in_the_same_state(
     sessions: Sessions, attach: Attach, tmp_path: Path, times: int
 ) -> None:
@@ -241,7 +241,7 @@ def test_a_question_is_answered_at_the_keyboard(sessions: Sessions, attach: Atta
 PLANNED = sim(tools=[["ExitPlanMode", {"plan": "1. think\n2. do"}]], text="as planned")
 
 
-@pytest.mark.parametrize("who", ["client", "keyboard"])
+@pytest.mark.parametrize("who", [pytest.param("client", marks=pytest.mark.soak), "keyboard"])
 def test_a_plan_is_approved(sessions: Sessions, attach: Attach, who: str) -> None:
     """From either side; afterwards there is no plan mode."""
     channel = sessions.join(permission_mode="plan")

@@ -80,6 +80,7 @@ async def test_the_conversation_has_the_id_it_was_given(rig: Rig) -> None:
     assert rig.all(ConversationNamed) == [ConversationNamed(rig.conversation)]
 
 
+@pytest.mark.soak
 async def test_thinking_is_a_block_of_its_own(rig: Rig) -> None:
     """Before the text, with a number and a kind of its own."""
     await rig.start()
@@ -88,6 +89,7 @@ async def test_thinking_is_a_block_of_its_own(rig: Rig) -> None:
     assert [s.kind for s in turn if isinstance(s, BlockSettled)] == ["thinking", "text"]
 
 
+@pytest.mark.soak
 async def test_a_tool_runs_when_it_is_allowed(rig: Rig) -> None:
     """The request names the call, and the call's result follows."""
     await rig.start()
@@ -196,6 +198,7 @@ async def test_an_interrupt_where_nothing_runs_does_no_harm(rig: Rig) -> None:
     assert end(await rig.ask(sim(text="hi"))).status == "completed"
 
 
+@pytest.mark.soak
 async def test_an_overloaded_api_is_tried_again(rig: Rig) -> None:
     """529 twice, then the answer."""
     await rig.start()
@@ -227,6 +230,7 @@ async def test_an_answer_that_is_not_streamed_is_whole_in_its_block(rig: Rig) ->
     assert end(turn).status == "completed"
 
 
+@pytest.mark.soak
 async def test_a_refused_request_fails_the_turn_and_not_the_session(rig: Rig) -> None:
     """400: with code, sentence and status; the next prompt works."""
     await rig.start()

@@ -496,6 +496,7 @@ async def test_an_answer_after_the_persons_is_harmless(world: World) -> None:
     assert "PermissionRequest hook" not in world.shown()
 
 
+@pytest.mark.soak
 async def test_the_person_and_the_hook_at_once_make_one_answer(world: World) -> None:
     """Whichever was first: the tool ran or was refused, and the other answer changed nothing."""
     session = Recorder()

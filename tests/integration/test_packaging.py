@@ -132,6 +132,7 @@ def test_a_wheel_of_a_clean_checkout_has_the_console(checkout: Path) -> None:
     assert {f"{name}.gz" for name in scripts} <= files
 
 
+@pytest.mark.soak
 def test_the_sdist_has_the_console_and_nothing_of_npm(unpacked: Path, wheel: Path) -> None:
     """A wheel made of it has the same console."""
     assert (unpacked / "bridge" / "console" / "index.html").exists()

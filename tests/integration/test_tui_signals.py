@@ -154,7 +154,7 @@ async def test_no_status_file(rig: TuiRig) -> None:
     await all_turns(rig)
 
 
-@pytest.mark.parametrize("by", ["Escape", "interrupt"])
+@pytest.mark.parametrize("by", ["Escape", pytest.param("interrupt", marks=pytest.mark.soak)])
 async def test_an_escape_before_the_first_word_without_a_status_file(rig: TuiRig, by: str) -> None:
     """Nothing else tells of it but that the prompt is in the box again."""
     rig.status_file.unlink()
@@ -181,6 +181,7 @@ async def test_neither_hooks_nor_a_status_file(rig: TuiRig) -> None:
     await text(rig)
 
 
+@pytest.mark.soak
 async def test_a_transcript_that_cannot_be_read_for_a_while(
     rig: TuiRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
