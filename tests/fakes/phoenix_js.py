@@ -12,6 +12,7 @@ import json
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ T = TypeVar("T")
 DRIVER = Path(__file__).parents[1] / "js" / "driver.mjs"
 PATIENCE_S = 30
 """For what must come; a machine that runs other things as well is the reason for its length."""
+LOOK_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,15 @@ class PhoenixJs:
         return self.wait(lambda: self._answers.get(ref), lambda: f"an answer to {what}")
 
     def wait(self, find: Callable[[], T | None], what: Callable[[], str]) -> T:
-        """What `find` finds, as soon as it does."""
+        """What `find` finds, as soon as it does. Called at each piece of news, and now and then: what it
+        asks a bridge for may change without."""
+        end = time.monotonic() + PATIENCE_S
         with self._news:
-            self._news.wait_for(lambda: self._ended or find() is not None, PATIENCE_S)
-            found = find()
+            over = False
+            while (found := find()) is None and not over:
+                over = self._ended or time.monotonic() > end
+                if not over:
+                    self._news.wait(LOOK_S)
         if found is None:
             pytest.fail(f"the driver ended, or {PATIENCE_S} s passed, without {what()}")
         return found
