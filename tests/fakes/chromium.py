@@ -163,6 +163,9 @@ class Tab:
     async def eval(self, expression: str) -> Any:
         return await asyncio.to_thread(self._page.eval, expression)
 
+    async def act(self, *steps: tuple[Any, ...]) -> Any:
+        return await asyncio.to_thread(self._page.act, *steps)
+
     async def until(self, expression: str, within_s: float = PATIENCE_S - 10) -> Any:
         return await asyncio.to_thread(self._page.until, expression, within_s)
 
