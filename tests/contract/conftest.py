@@ -45,11 +45,11 @@ LONG = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """There are hundreds of awkward prompts: `make test` tries every fifth, others over each backend, and the
+    """There are hundreds of awkward prompts: `make test` tries every eighth, others over each backend, the
     soak the rest."""
     tests = [i for i in items if isinstance(i, pytest.Function)]
     awkward = [i for i in tests if i.path.name == "test_awkward_prompts.py"]
-    for item in (i for n, i in enumerate(awkward) if n % 5):
+    for item in (i for n, i in enumerate(awkward) if n % 8):
         item.add_marker(pytest.mark.soak)
     for item in (i for i in tests if i.originalname in LONG.get(str(_backend_of(i)), ())):
         item.add_marker(pytest.mark.soak)

@@ -19,10 +19,7 @@ from tests.fakes.bridge import ROOT
 pytestmark = pytest.mark.real
 
 
-@pytest.mark.parametrize(
-    "seed",
-    [pytest.param([], id="a fresh seed"), pytest.param(["--seed", "7"], id="7", marks=pytest.mark.soak)],
-)
+@pytest.mark.parametrize("seed", [pytest.param([], id="a fresh seed"), pytest.param(["--seed", "7"], id="7")])
 def test_a_short_drill_loses_nothing(seed: list[str], tmp_path: Path, claude_path: Path) -> None:
     """What a person types; the seed of a failure stands in its output."""
     env = {
@@ -30,7 +27,7 @@ def test_a_short_drill_loses_nothing(seed: list[str], tmp_path: Path, claude_pat
         "TMPDIR": str(tmp_path),
         "PATH": f"{claude_path.parent}:/usr/local/bin:/usr/bin:/bin",
     }
-    words = ["drill", "--rounds", "4", "--sessions", "1", "--json", *seed]
+    words = ["drill", "--rounds", "2", "--sessions", "1", "--json", *seed]
     done = subprocess.run(
         [sys.executable, "-m", "bridge", *words],
         cwd=ROOT,
@@ -44,7 +41,7 @@ def test_a_short_drill_loses_nothing(seed: list[str], tmp_path: Path, claude_pat
     assert f"--seed {told['seed']}" in done.stderr
     assert told["accepted"] == told["answered"] + told["unknown"] > 0
     assert (told["lost"], told["duplicated"], told["out_of_order"], told["wrong"]) == (0, 0, 0, 0)
-    assert sum(told["kills"].values()) == 4
+    assert sum(told["kills"].values()) == 2
     assert os.listdir(tmp_path) == [], "the drill left something behind"
 
 

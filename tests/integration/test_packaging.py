@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -142,14 +143,17 @@ def test_the_sdist_has_the_console_and_nothing_of_npm(unpacked: Path, wheel: Pat
 
 
 def test_an_installed_wheel_serves_the_console_without_node(installed: BridgeProcess) -> None:
-    """The page, and what it asks for first."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{installed.port}/", timeout=30) as answer:
-        page = answer.read().decode()
-    script = page.partition('src="./')[2].partition('"')[0]
-    assert script.startswith("assets/")
-    with urllib.request.urlopen(f"http://127.0.0.1:{installed.port}/{script}", timeout=30) as answer:
-        assert answer.headers["Content-Type"] == "text/javascript; charset=utf-8"
-        assert len(answer.read()) > 50_000
+    """The page, what it asks for first, and what that asks for."""
+
+    def served(path: str) -> tuple[str, str | None]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{installed.port}/{path}", timeout=30) as answer:
+            return answer.read().decode(), answer.headers["Content-Type"]
+
+    page, _ = served("")
+    entry, kind = served(found(r'src="\./(assets/[^"]+)', page))
+    assert kind == "text/javascript; charset=utf-8"
+    rest, _ = served("assets/" + found(r"(start-[^\"']+\.js)", entry))
+    assert len(rest) > 50_000
 
 
 def test_without_node_a_build_says_what_to_do(checkout: Path, without_node: str) -> None:
@@ -166,3 +170,9 @@ def test_without_node_a_build_says_what_to_do(checkout: Path, without_node: str)
 def test_an_editable_install_builds_no_console(checkout: Path, without_node: str) -> None:
     """What a checkout serves is built by `make`, when its sources change."""
     built(checkout, "wheel:editable", PATH=without_node)
+
+
+def found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    assert match is not None, text
+    return match[1]
