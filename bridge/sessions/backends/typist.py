@@ -39,6 +39,7 @@ LISTENS_S = 2.0
 """It takes the TUI 2 ms from the editor's end; on a busy machine a hundred times as long."""
 LISTENS_LOOK_S = 0.004
 WAKE_S = 0.25
+"""Between two SIGCONT, and before the first: an editor that has just ended is no reason for one."""
 ACK_S = 1.0
 """The hook comes within 0.15 s, 0.4 s for 1 MB; then it is worth looking where the text is."""
 ENTER_TRIES = 5
