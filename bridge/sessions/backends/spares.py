@@ -144,6 +144,7 @@ class Spares:
             return None
         spare = self._spares.pop(min(ready, key=lambda s: s.began).record.id)
         self._claimed.add(spare.record.id)
+        self._stock.taken(self._clock.monotonic())
         return spare
 
     async def _told(self, spare: Spare, mode: str) -> bool:

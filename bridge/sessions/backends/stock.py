@@ -18,6 +18,10 @@ Key = NewType("Key", str)
 ASSUMED_MB = 250.0
 """What a spare takes before one was measured: 170 to 190 of resident memory were seen (2.1.330)."""
 
+ASIDE_S = 1.0
+"""No start of a kind for so long after a spare was taken, while others of it are ready: who has taken one is
+about to ask it something, and a start takes a core for the better part of a second."""
+
 STEADY_S = 60.0
 """One that lives for so long after it was ready has not failed in starting."""
 
@@ -62,6 +66,7 @@ class Stock:
         """Other than the default, the last one first."""
         self._keys: dict[Key, _Wanted] = {}
         self._next_start = 0.0
+        self._aside_until = 0.0
         self._measured_mb = 0.0
 
     @property
@@ -94,6 +99,10 @@ class Stock:
 
     def measured(self, memory_mb: float) -> None:
         self._measured_mb = max(self._measured_mb, memory_mb)
+
+    def taken(self, now: float) -> None:
+        """A session has one of them."""
+        self._aside_until = now + ASIDE_S
 
     def failed(self, key: Key, now: float) -> float:
         """A spare ended too early. For how many seconds none of its kind is started."""
@@ -133,20 +142,20 @@ class Stock:
     def next_start(self, held: Sequence[Held], now: float) -> Key | None:
         """The kind of which one is to be started at this moment, None where none is. Changes nothing; who
         starts it says so by `begun`."""
-        if now < self._next_start or self._taken_mb(held) + self.largest_mb > self._config.memory_mb:
+        if self._taken_mb(held) + self.largest_mb > self._config.memory_mb:
             return None
-        return next((key for key in self._short(held) if now >= self._of(key).not_before), None)
+        return next((key for key in self._short(held) if now >= self._due(key, held)), None)
 
     def begun(self, now: float) -> None:
         """One is started now."""
         self._next_start = now + 1 / self._config.starts_per_s
 
     def again_in_s(self, held: Sequence[Held], now: float) -> float | None:
-        """When `next_start` may have another answer, though nothing happens: for the rate's sake or after
-        failures. None: not before something does."""
+        """When `next_start` may have another answer, though nothing happens: for the rate's sake, or after
+        one was taken or has failed. None: not before something does."""
         if self._taken_mb(held) + self.largest_mb > self._config.memory_mb:
             return None
-        due = [max(self._next_start, self._of(key).not_before) - now for key in self._short(held)]
+        due = [self._due(key, held) - now for key in self._short(held)]
         return max(0.0, min(due)) if due else None
 
     # --- inside -----------------------------------------------------------------------------------------
@@ -157,6 +166,11 @@ class Stock:
             kept = {*self.kept, key}
             self._keys = {k: wanted for k, wanted in self._keys.items() if k in kept}
         return self._keys.setdefault(key, _Wanted())
+
+    def _due(self, key: Key, held: Sequence[Held]) -> float:
+        """When one of this kind may be started."""
+        others = any(one.ready and one.key == key for one in held)
+        return max(self._next_start, self._of(key).not_before, self._aside_until if others else 0.0)
 
     def _short(self, held: Sequence[Held]) -> Iterator[Key]:
         """The kinds of which there are too few. From `low` down they are filled, then up to `high`."""

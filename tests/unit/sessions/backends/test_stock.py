@@ -48,7 +48,7 @@ def test_it_fills_from_low_up_to_high() -> None:
 
 
 def test_without_low_each_that_is_taken_is_replaced() -> None:
-    """At once, as far as the rate allows."""
+    """As far as the rate allows."""
     some = stock(high=3, starts_per_s=0.5)
     held = [ready("1"), ready("2")]
     assert some.next_start([*held, ready("3")], 0) is None
@@ -57,6 +57,21 @@ def test_without_low_each_that_is_taken_is_replaced() -> None:
     assert some.next_start(held, 1.9) is None
     assert some.again_in_s(held, 1.9) == pytest.approx(0.1)
     assert some.next_start(held, 2.0) == A
+
+
+def test_who_has_taken_one_has_the_processor_for_a_moment() -> None:
+    """Where others are ready; the last one is replaced at once."""
+    some = stock(high=3, starts_per_s=100)
+    held = [ready("1"), ready("2")]
+    some.taken(10)
+    assert some.next_start(held, 10.9) is None
+    assert some.again_in_s(held, 10.9) == pytest.approx(0.1)
+    assert some.next_start(held, 11) == A
+    some.taken(20)
+    assert some.next_start([], 20) == A
+    assert some.next_start([Held("3", A, 0, False)], 20) == A
+    some.asked(B)
+    assert some.next_start(held, 20) == B
 
 
 def test_the_default_comes_first_and_then_what_was_asked_for_last() -> None:
@@ -173,6 +188,7 @@ class World:
         able = [one for one in self.held if one.ready]
         if able:
             self.held.remove(able[index % len(able)])
+            self.stock.taken(self.now)
 
     def die(self, index: int) -> None:
         if self.held:
