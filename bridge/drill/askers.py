@@ -57,12 +57,13 @@ class Asker:
             self._pending = None
 
     async def _room(self, enough: asyncio.Event) -> None:
-        """Wait until the queue is short, as far as the watcher knows."""
+        """Wait until the queue is short, as far as the watcher knows, for as long as it takes. What is killed
+        again before it can answer is not lost; its end is waited for when nothing is killed any more."""
 
         def short() -> bool:
             return enough.is_set() or len(self._watcher.unfinished) < self._depth
 
-        await self._watcher.until(short, "a turn's end")
+        await self._watcher.until(short, "a turn's end", None)
 
 
 async def submit(connection: Connection, topic: str, prompt: Prompt) -> Json:

@@ -32,8 +32,9 @@ Fault = Literal["bridge", "cli", "tmux", "clients"]
 FAULTS: tuple[Fault, ...] = ("bridge", "cli", "tmux", "clients")
 
 ALIVE = ("idle", "busy", "waiting")
-LIFE_S = 2.0
-"""A fault comes within so long after the last: enough for the clients to be back at work."""
+LIFE_S = 3.0
+"""A fault comes within so long after the last: enough for the clients to be back at work, and for a bridge to
+have loaded what it asks the API with."""
 HASTE = 0.25
 """The share of faults after which the next does not wait until all have recovered from this one."""
 BEGINNING_S = 1.5

@@ -86,8 +86,8 @@ class Watcher:
                 await self._tell(self._lost)
                 await asyncio.sleep(AGAIN_S)
 
-    async def until(self, holds: Callable[[], bool], what: str, within_s: float = 90) -> None:
-        """Wait until `holds` does. Raises `Broken`, saying what is missing, when time is up."""
+    async def until(self, holds: Callable[[], bool], what: str, within_s: float | None = 90) -> None:
+        """Wait until `holds` does. Raises `Broken`, saying what is missing, when time is up (None: never)."""
         try:
             async with asyncio.timeout(within_s), self._news:
                 await self._news.wait_for(holds)

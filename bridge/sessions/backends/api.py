@@ -98,6 +98,7 @@ class ApiBackend:
     async def adopt(self, launch: Launch, checkpoint: Checkpoint | None) -> Liveness:
         """There is nothing that could be gone. A turn that the bridge before this one cut off ends here, or
         goes on."""
+        self._warm()
         try:
             opened = await self._host.past.opened(self._name)
         except JournalError as e:
@@ -183,6 +184,11 @@ class ApiBackend:
         self._launch = launch
         self._conversation.alone = launch.fresh is not None
         self._model = launch.options.model or self._host.config.model
+
+    def _warm(self) -> None:
+        """The bridge before this one had a client: its next prompt would not have waited for one either."""
+        if self._group is not None:
+            self._group.create_task(self._host.upstream.warm(), name=f"warm:{self._name}")
 
     def _ready(self) -> ProcessReady:
         return ProcessReady(self._model, "default")

@@ -1,13 +1,14 @@
 """The one file that knows the `anthropic` package: a client for all sessions, and what its errors mean.
 
-The package takes a second or two to import and some 60 MB, so that is done in a thread when a session needs
-it first. Of the SDK's two transports it is aiohttp's: at a thousand streams it takes less than half of the
-processor time for a delta that httpx's takes.
+The package takes a second or two to import and some 60 MB, so that is done in a thread, and only where there
+is a session that will need it. Of the SDK's two transports it is aiohttp's: at a thousand streams it takes
+less than half of the processor time for a delta that httpx's takes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import importlib.util
 from collections.abc import Callable
@@ -71,6 +72,11 @@ class Upstream:
                     except (BackendUnavailable, ImportError) as e:
                         raise BackendError(str(e)) from e
         return self._client
+
+    async def warm(self) -> None:
+        """Have the client before it is asked for, where there can be one."""
+        with contextlib.suppress(BackendError):
+            await self.made()
 
     async def ask(self, body: Body, heard: Callable[[Any], None]) -> None:
         """Make one request; `heard` gets every event of its stream. Raises `UpstreamFailed`; cancelling it

@@ -33,10 +33,14 @@ class Api:
         self.answers: list[list[Event] | UpstreamFailed] = []
         self.tokens: int | None = None
         self.counts = 0
+        self.warmed = 0
         self.hold = asyncio.Event()
 
     async def made(self) -> Any:
         return self
+
+    async def warm(self) -> None:
+        self.warmed += 1
 
     async def count(self, body: Body) -> int | None:
         self.counts += 1
@@ -328,6 +332,15 @@ async def test_an_answer_that_was_complete_is_told_as_it_was(tmp_path: Path) -> 
         await backend.adopt(rig.launch(on_restart="continue"), None)
     assert rig.signals[-2] == end
     assert BlockSettled(0, "text", "so") in rig.signals
+
+
+async def test_a_session_that_is_adopted_has_its_client_made_before_the_next_prompt(tmp_path: Path) -> None:
+    """Loading the package takes a second, which that prompt would wait for."""
+    rig = Rig(tmp_path)
+    async with attended(rig.backend) as backend:
+        assert await backend.adopt(rig.launch(), None) is Liveness.ALIVE
+        await asyncio.sleep(0)
+        assert rig.api.warmed == 1
 
 
 async def test_what_belongs_to_a_turn_that_is_over_is_forgotten(tmp_path: Path) -> None:
