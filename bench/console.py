@@ -1,8 +1,11 @@
-"""The web console in a real Chromium: a reply that streams at 200 deltas a second, first paint, sizes.
+"""The web console in a real Chromium: a reply that streams at 200 deltas a second, a long transcript that is
+scrolled, first paint, sizes.
 
 - ours: the built console on the real transports, following a session whose reply grows by a word every 5 ms;
 - naive: a page of phoenix.js and marked that parses the whole text anew at each delta, as the first version
   of such a page does, and that does not even keep HTML out of it;
+- a transcript of 10,000 lines, scrolled from its end to its beginning, which fetches the older turns, and
+  back again at 9,000 pixels a second; against a page that has laid all of it out at once;
 - first paint, as the browser itself reports it, against a page of one sentence, which is what this browser
   takes on this machine for anything.
 
@@ -17,15 +20,25 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 from urllib.parse import quote
 
-from bench.harness import folder, row, show, spread
+from bench.harness import folder, quantile, row, show, spread
 from bridge.config import LogConfig
-from bridge.events import BlockFinished, DeltaAdded, TurnFinished, TurnId, TurnStarted, Usage
+from bridge.events import (
+    Block,
+    BlockFinished,
+    DeltaAdded,
+    ToolBlock,
+    Turn,
+    TurnFinished,
+    TurnId,
+    TurnStarted,
+    Usage,
+)
 from bridge.log import set_up
 from bridge.transports.console import BUILT, Console
 from tests.fakes.chromium import Chromium, PageError, Tab
@@ -38,7 +51,11 @@ PAINTS, QUICK_PAINTS = 20, 5
 NAIVE_S = 10
 """The naive page is given no more: a minute of it leaves it so far behind that nothing can be asked of it."""
 LATE_S = 30
-AIM_TASK_MS, AIM_GROWTH_MB, AIM_PAINT_MS = 100, 10, 200
+LINES, QUICK_LINES = 10_000, 1000
+SCROLL_PX, SCROLL_S = 150, 180
+"""At each frame, and for each way at most."""
+LOOK_S = 0.5
+AIM_TASK_MS, AIM_GROWTH_MB, AIM_PAINT_MS, AIM_FRAME_MS = 100, 10, 200, 34
 
 PACKAGES = Path(__file__).parents[1] / "clients" / "console" / "node_modules"
 
@@ -65,6 +82,49 @@ channel.join().receive("ok", () => (window.joined = true))
 </script>
 """
 
+LONG = """<!doctype html>
+<meta charset="utf-8">
+<title>all of it at once</title>
+<style>#out { height: 90vh; overflow: auto }</style>
+<div id="out"></div>
+<script src="/marked.js"></script>
+<script type="module">
+import {Socket} from "/phoenix.mjs"
+
+const socket = new Socket("ADDRESS/socket", {authToken: "TOKEN"})
+socket.connect()
+const channel = socket.channel("session:long", {turns: 1000})
+channel.join().receive("ok", ({turns}) => {
+  const out = document.getElementById("out")
+  const told = (block) => block.kind === "tool" ? `~~~\\n${block.output}\\n~~~` : block.text
+  out.innerHTML = turns.map((t) => marked.parse([t.prompt, ...t.blocks.map(told)].join("\\n\\n"))).join("")
+  out.scrollTop = out.scrollHeight
+})
+</script>
+"""
+
+SCROLL = """window.found = null, (async () => {
+  const list = document.querySelector("SCROLLED")
+  const frame = () => new Promise(requestAnimationFrame)
+  const frames = []
+  let most = 0
+  const go = async (by, isThere) => {
+    const until = performance.now() + LIMIT_MS
+    let last = await frame()
+    while (!isThere()) {
+      list.scrollTop += by
+      const now = await frame()
+      frames.push(now - last)
+      last = now
+      most = Math.max(most, document.getElementsByTagName("*").length)
+      if (now > until) throw new Error(`still on its way: ${list.scrollTop} of ${list.scrollHeight}`)
+    }
+  }
+  await go(-STEP, () => list.scrollTop <= 0 && list.innerText.includes("The very beginning"))
+  await go(STEP, () => list.scrollTop + list.clientHeight >= list.scrollHeight - 2)
+  return {frames, most}
+})().then((it) => (found = it), (e) => (found = {error: String(e)})), 0"""
+
 STILL = "<!doctype html><title>nothing</title><p>A page without style or script."
 
 WATCH = """(() => {
@@ -89,6 +149,19 @@ class Streamed:
     """The script's heap after a quarter and at the end, garbage collected."""
     late_ms: float
     """From the last delta to its word on the page; infinite where that took longer than `LATE_S`."""
+
+
+@dataclass(frozen=True)
+class Scrolled:
+    shown_ms: float
+    """From the page's beginning until the end of the transcript is in view."""
+    frames: list[float]
+    """Milliseconds between two of them, in order."""
+    longest_ms: float
+    """As in `Streamed`, while it was scrolled."""
+    elements: int
+    """The most there were in the page."""
+    heap_mb: float
 
 
 @dataclass(frozen=True)
@@ -162,6 +235,46 @@ async def streamed(server: PhoenixServer, tab: Tab, number: int, seconds: int) -
     )
 
 
+def transcript(lines: int) -> list[Turn]:
+    """Turns of 80 lines each, as a session of work has them: words, a tool's output, words again."""
+    made = []
+    for n in range(lines // 80):
+        first, last = ("The very beginning", f"Step {n} is done") if n == 0 else ("Now", f"Step {n} is done")
+        listing = "\n".join(f"src/part_{n}/file_{k}.py:{k}: value = compute({k})" for k in range(40))
+        code = "\n".join(f"    value_{k} = compute({n}, {k})  # a remark" for k in range(20))
+        told = f"{first}: `grep` has **{n}** more.\n\n```python\ndef part_{n}():\n{code}\n```"
+        steps = "\n".join(f"- step {k} of {n}, with a [link](https://example.com/{k})" for k in range(12))
+        blocks = (
+            Block(0, "text", told),
+            ToolBlock(1, f"call-{n}", "Bash", {"command": f"grep -rn compute src/part_{n}"}, listing),
+            Block(2, "text", f"{steps}\n\n{last}."),
+        )
+        at = 1_760_000_000.0 + 60 * n
+        turn = Turn(TurnId(f"long-{n}"), f"Go on with part {n}", "owner", "client", "completed", at, None)
+        made.append(replace(turn, text=f"{last}.", blocks=blocks, started_at=at, finished_at=at + 30))
+    return made
+
+
+async def scrolled(tab: Tab, scroller: str, last: str) -> Scrolled:
+    """A page that shows the end of a transcript already, or will: `last` stands there."""
+    shown = await tab.until(f"document.body.innerText.includes({last!r}) && performance.now()")
+    await tab.eval(WATCH)
+    words = {"SCROLLED": scroller, "LIMIT_MS": str(SCROLL_S * 1000), "STEP": str(SCROLL_PX)}
+    script = SCROLL
+    for name, value in words.items():
+        script = script.replace(name, value)
+    await tab.eval(script)
+    found = None
+    while found is None:
+        await asyncio.sleep(LOOK_S)
+        found = await tab.eval("found")
+    if "error" in found:
+        raise PageError(found["error"])
+    long: list[float] = await tab.eval("measured.long")
+    heap = (await tab.measure())["JSHeapUsedSize"] / 1e6
+    return Scrolled(shown, found["frames"], max(long, default=0), found["most"], heap)
+
+
 SHOWN = "document.querySelector('nav.sessions') && performance.now()"
 PAINTED = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 
@@ -182,7 +295,9 @@ async def paints(chromium: Chromium, url: str, still: str, runs: int) -> Painted
     return Painted(fresh[1:], again[1:], shown[1:], nothing[1:])
 
 
-async def measure(chromium: Chromium, seconds: int, runs: int) -> tuple[Streamed, Streamed, Painted]:
+async def measure(
+    chromium: Chromium, seconds: int, runs: int, lines: int
+) -> tuple[Streamed, Streamed, Painted, Scrolled, Scrolled]:
     scripts = {
         "/phoenix.mjs": PHOENIX.read_bytes(),
         "/marked.js": (PACKAGES / "marked" / "lib" / "marked.umd.js").read_bytes(),
@@ -191,7 +306,12 @@ async def measure(chromium: Chromium, seconds: int, runs: int) -> tuple[Streamed
     await server.start()
     server.service.add("a")
     address = f"{server.http}/#token={quote(TOKEN, safe='')}"
-    naive_page = NAIVE.replace("ADDRESS", server.http.replace("http", "ws")).replace("TOKEN", TOKEN)
+    server.service.add("long").turns += transcript(lines)
+    last = server.service.sessions["long"].turns[-1].text
+
+    def page(text: str) -> str:
+        return text.replace("ADDRESS", server.http.replace("http", "ws")).replace("TOKEN", TOKEN)
+
     try:
         async with serving(STILL, {}) as still:
             painted = await paints(chromium, address, still, runs)
@@ -201,14 +321,24 @@ async def measure(chromium: Chromium, seconds: int, runs: int) -> tuple[Streamed
         await tab.until("document.querySelector('textarea')")
         ours = await streamed(server, tab, 1, seconds)
         await tab.close()
-        async with serving(naive_page, scripts) as url:
+        async with serving(page(NAIVE), scripts) as url:
             tab = await Tab.open(chromium, url)
             await tab.until("window.joined")
             naive = await streamed(server, tab, 2, min(seconds, NAIVE_S))
             await tab.close()
+        tab = await Tab.open(chromium, address)
+        await tab.until("document.querySelector('nav a')")
+        await tab.eval("location.hash = '#/long'")
+        await tab.act(("reload",))
+        ours_long = await scrolled(tab, ".transcript-scroll", last)
+        await tab.close()
+        async with serving(page(LONG), scripts) as url:
+            tab = await Tab.open(chromium, url)
+            naive_long = await scrolled(tab, "#out", last)
+            await tab.close()
     finally:
         await server.stop()
-    return ours, naive, painted
+    return ours, naive, painted, ours_long, naive_long
 
 
 def sizes() -> tuple[float, float]:
@@ -231,15 +361,16 @@ def _late(page: Streamed) -> str:
 
 def run(quick: bool) -> list[dict[str, Any]]:
     """The rows of the report."""
-    seconds, runs = (QUICK_S, QUICK_PAINTS) if quick else (STREAM_S, PAINTS)
+    seconds, runs, lines = (QUICK_S, QUICK_PAINTS, QUICK_LINES) if quick else (STREAM_S, PAINTS, LINES)
     set_up(LogConfig(level="warning"))
     with folder() as home:
         chromium = Chromium(home)
         try:
-            ours, naive, painted = asyncio.run(measure(chromium, seconds, runs))
+            ours, naive, painted, long, whole_long = asyncio.run(measure(chromium, seconds, runs, lines))
         finally:
             chromium.close()
     first, whole = sizes()
+    frame_ms = quantile(long.frames, 0.99)
     how = f"{PER_S} deltas a second for {seconds} s"
     page = f"naive page, {NAIVE_S} s"
     return [
@@ -268,6 +399,28 @@ def run(quick: bool) -> list[dict[str, Any]]:
             aim=f"≤ {AIM_GROWTH_MB} MB",
             met=ours.end_mb - ours.early_mb <= AIM_GROWTH_MB,
             note=f"after garbage collection; {ours.end_mb:.1f} MB at the end",
+        ),
+        row(
+            f"a transcript of {lines} lines, scrolled: a frame, p99",
+            f"{frame_ms:.0f} ms",
+            against="all of it in the page",
+            alternative=f"{quantile(whole_long.frames, 0.99):.0f} ms",
+            aim=f"≤ {AIM_FRAME_MS} ms",
+            met=frame_ms <= AIM_FRAME_MS,
+            n=f"{len(long.frames)} frames",
+            note=f"{SCROLL_PX} px a frame, both ways, older turns fetched on the way; the longest frame "
+            f"{max(long.frames):.0f} ms, against {max(whole_long.frames):.0f} ms; the longest task "
+            f"{long.longest_ms:.0f} ms, against {whole_long.longest_ms:.0f} ms (0: below 50)",
+        ),
+        row(
+            f"a transcript of {lines} lines: until its end is in view",
+            f"{long.shown_ms:.0f} ms",
+            against="all of it in the page",
+            alternative=f"{whole_long.shown_ms:.0f} ms",
+            ratio=f"{whole_long.shown_ms / long.shown_ms:.1f}× sooner",
+            n="1",
+            note=f"at most {long.elements} elements in the page, against {whole_long.elements}; the script's "
+            f"heap at the end {long.heap_mb:.1f} MB, against {whole_long.heap_mb:.1f} MB",
         ),
         row(
             "first contentful paint of the console on loopback, a browser that has never seen it",

@@ -1,8 +1,8 @@
 """The account of a drill: what became of every prompt, given what was killed and when. Pure.
 
 `judge` takes one session's history and what its model and its tools were seen to have been asked, and says
-what is wrong with it. Nothing is forgiven by default: only a kill explains an `unknown` turn or a prompt
-that was asked for twice.
+what is wrong with it. Nothing is forgiven by default: only a kill explains a turn that was cut off, or a
+prompt that was asked for twice.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ class Figures:
     """Prompts sent, those sent again included."""
     accepted: int = 0
     answered: int = 0
+    answered_by: Counter[str] = field(default_factory=Counter)
+    """The same, by backend."""
+    interrupted: int = 0
+    """Cut off in the middle of their answer with the bridge itself, where that has no process to go on."""
     unknown: int = 0
     unknown_unseen: int = 0
     """Of these, typed into a terminal and never acknowledged by Claude."""
@@ -130,13 +134,14 @@ def _judge_turn(seen: Seen, turn: Json, prompt: Prompt, figures: Figures) -> Non
     match status:
         case "completed":
             figures.answered += 1
+            figures.answered_by[seen.backend] += 1
             figures.asked_again += asked > 1
             holds("lost", asked >= 1, "answered, and never asked")
             holds("duplicated", asked <= 1 + kills, "asked more often than its process died")
             holds("wrong", turn["text"] == prompt.answer, f"the answer is not {prompt.answer!r}")
             holds("lost", ran == (prompt.kind == "tool"), "the tool did not run")
         case "interrupted" if seen.backend == "api" and code == "bridge_restarted":
-            figures.unknown += 1
+            figures.interrupted += 1
             holds("lost", kills > 0, "nobody killed the bridge")
             holds("duplicated", asked <= kills, "asked again when its answer had begun")
             holds("wrong", prompt.answer.startswith(turn["text"]), f"no part of {prompt.answer!r}")
@@ -147,7 +152,7 @@ def _judge_turn(seen: Seen, turn: Json, prompt: Prompt, figures: Figures) -> Non
             holds("duplicated", asked <= max(kills, 1), "asked more often than its process died")
             holds("wrong", prompt.answer.startswith(turn["text"]), f"no part of {prompt.answer!r}")
         case _:
-            holds("lost", False, "neither answered nor unknown")
+            holds("lost", False, "neither answered nor cut off")
     figures.tools += ran
 
 

@@ -34,6 +34,8 @@ def result(plan: Plan, figures: Figures) -> dict[str, Any]:
         "submits": figures.submits,
         "accepted": figures.accepted,
         "answered": figures.answered,
+        "answered_by": dict(figures.answered_by),
+        "interrupted": figures.interrupted,
         "unknown": figures.unknown,
         "unknown_unseen": figures.unknown_unseen,
         "asked_again": figures.asked_again,
@@ -71,11 +73,11 @@ def show(plan: Plan, figures: Figures, console: Console) -> None:
     killed = f"{_killed(figures.kills)}; {figures.joins} joins, {figures.events} events"
     table.add_row(str(plan.rounds), "rounds", killed)
     table.add_row(str(figures.accepted), "accepted", f"prompts, sent {figures.submits} times")
-    table.add_row(str(figures.answered), "answered", f"{figures.asked_again} by a second try")
+    by = "".join(f", {times} by {backend}" for backend, times in figures.answered_by.items())
+    table.add_row(str(figures.answered), "answered", f"{figures.asked_again} by a second try{by}")
+    table.add_row(str(figures.interrupted), "interrupted", "cut off with the bridge, without a process")
     unseen = f", {figures.unknown_unseen} of them typed and never acknowledged" if figures.unknown else ""
-    table.add_row(
-        str(figures.unknown), "unknown", f"their process was killed, or the bridge that had none{unseen}"
-    )
+    table.add_row(str(figures.unknown), "unknown", f"their process was killed{unseen}")
     for kind in ("lost", "duplicated", "out_of_order", "wrong"):
         table.add_row(Text(str(said[kind]), "red" if said[kind] else "green"), kind.replace("_", " "), "")
     for fault, times in said["recovered"].items():

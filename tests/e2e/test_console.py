@@ -127,6 +127,46 @@ def test_a_tool_is_allowed_and_another_denied(
     assert not (bridge.home / "denied-by-me").exists()
 
 
+def test_a_question_is_answered(bridge: BridgeProcess, clients: Clients, open_window: Open) -> None:
+    """With one of the choices; Claude goes on with it."""
+    options = [{"label": label, "description": f"{label} it is"} for label in ("Tea", "Coffee")]
+    question = {"question": "What to drink?", "header": "Drink", "options": options, "multiSelect": False}
+    channel = session(bridge, clients, "asked")
+    window = open_window(at="asked")
+    window.say(sim(tools=[["AskUserQuestion", {"questions": [question]}]], text="So be it."))
+    card = window.role("region", re.compile("^Claude asks"))
+    card.role("radio", re.compile("^Coffee")).choose()
+    window.look("question")
+    card.role("button", "Answer").click()
+    window.until_said("So be it.")
+    assert '"What to drink?"="Coffee"' in channel.wait("tool_finished")["output"]
+
+
+def test_a_plan_goes_back_once_and_is_approved_then(
+    bridge: BridgeProcess, clients: Clients, open_window: Open
+) -> None:
+    """What is to change reaches Claude; with the approval plan mode is over. Claude writes a plan to the file
+    that it is told of, and the CLI shows what stands there (2.1.330)."""
+    channel = session(bridge, clients, "planned", permission_mode="plan")
+    assert channel.ask("where to?").status == "completed"
+    said = json.dumps(bridge.requests("where to?")[-1])
+    (path,) = set(re.findall(r'/[^ "]+/plans/[^ "]+?\.md', said))
+    window = open_window(at="planned")
+    write = ["Write", {"file_path": path, "content": "# The plan\n\n1. think\n2. do"}]
+    window.say(sim(tools=[write, ["ExitPlanMode", {}]], text="Another one, then."))
+    card = window.role("region", re.compile("^Claude has a plan"))
+    card.role("heading", "The plan").shown()
+    window.look("plan")
+    card.role("textbox", "What to change in the plan").fill("do first")
+    card.role("button", "Keep planning").click()
+    window.until_said("Another one, then.")
+    assert "do first" in channel.wait("tool_finished", 2)["output"]
+    window.say(sim(tools=[["ExitPlanMode", {}]], text="On it."))
+    card.role("button", "Approve the plan").click()
+    window.until_said("On it.")
+    channel.wait_session(permission_mode="default")
+
+
 def test_a_turn_is_interrupted(bridge: BridgeProcess, clients: Clients, open_window: Open) -> None:
     """What was said until then stays."""
     session(bridge, clients, "long")

@@ -279,9 +279,11 @@ class FakeService:
     async def history(self, who: Principal, name: str, command: ReadHistory) -> tuple[Turn, ...]:
         session = self._get(name)
         await self.history_gate.wait()
-        if command.before is not None:
+        ids = [turn.id for turn in session.turns]
+        if command.before is not None and command.before not in ids:
             raise TurnNotFound(command.before)
-        return tuple(session.turns[-command.limit :])
+        end = len(ids) if command.before is None else ids.index(TurnId(command.before))
+        return tuple(session.turns[max(0, end - command.limit) : end])
 
     async def join_terminal(
         self, who: Principal, name: str, tell: Callable[[], None]

@@ -46,5 +46,6 @@ async def test_nothing_is_lost_and_nothing_happens_twice(
     told = result(plan, drill.figures)
     report(**told)
     assert told["broken"] == []
+    assert set(told["answered_by"]) == set(plan.backends)
     if faults == ("bridge",):
         assert told["unknown"] == told["unknown_unseen"]

@@ -84,6 +84,15 @@ def test_a_kill_explains_an_unknown_turn_and_a_second_try() -> None:
     assert (figures.unknown, figures.answered, figures.asked_again) == (1, 1, 1)
 
 
+def test_an_answer_without_a_process_is_cut_off_with_the_bridge_and_counted_apart() -> None:
+    """No other backend's is."""
+    cut = turn(1, status="interrupted", text="answ", error={"code": "bridge_restarted"})
+    figures = judged(seen(prompt(1), backend="api", kills=[MIDDLE]), cut)
+    assert (figures.broken, figures.interrupted, figures.unknown) == ([], 1, 0)
+    assert "lost" in kinds(judged(seen(prompt(1), backend="api"), cut))
+    assert kinds(judged(seen(prompt(1), kills=[MIDDLE]), cut)) == ["lost"]
+
+
 def test_a_prompt_that_the_terminal_swallowed_is_unknown_and_counted_apart() -> None:
     """Between typed and seen nobody can tell; a headless session has no such gap."""
     lost = turn(1, status="unknown", text="", error={"code": "prompt_lost"})
