@@ -3,8 +3,9 @@
 Both ask the same API the same prompts, in turns, one at a time, with the same transport. The API is a few
 lines in this process that put into each delta the time at which it is sent; a delay runs from there to the
 arrival at the client, CLOCK_MONOTONIC on both ends. Ours contains the turn's file, the hub and a WebSocket.
-The first delta is also measured from the request on: `submit`, whose prompt is on disk before it is answered,
-or `messages.create`.
+The first delta is also measured from the request on: `submit`, whose prompt is on disk before it is answered
+and before anything is asked of the API, or `messages.create`. What a bare commit takes on the same disk
+stands beside it: no bridge that loses no prompt can be quicker than that.
 `python -m bench.api [--quick]` prints the rows.
 """
 
@@ -12,9 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -131,7 +134,22 @@ async def theirs(client: Any, number: int) -> Delays:
     return clock.over()
 
 
-async def _measured(runs: int) -> tuple[list[Delays], list[Delays]]:
+def _commit_ms(folder: Path, runs: int) -> float:
+    """A row of a prompt's size, in a file like the journal's; the median."""
+    taken = []
+    with contextlib.closing(sqlite3.connect(folder / "bare.db", isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("CREATE TABLE turns (prompt TEXT)")
+        for _ in range(WARM_UPS + runs):
+            began = time.perf_counter()
+            db.execute("INSERT INTO turns VALUES (?)", ("x" * 500,))
+            taken.append((time.perf_counter() - began) * 1000)
+            time.sleep(GAP_S)
+    return median(taken[WARM_UPS:])
+
+
+async def _measured(runs: int) -> tuple[list[Delays], list[Delays], float]:
     mine, other = [], []
     with folder() as home:
         async with contextlib.AsyncExitStack() as stack:
@@ -147,17 +165,19 @@ async def _measured(runs: int) -> tuple[list[Delays], list[Delays]]:
             for number in range(WARM_UPS + runs):
                 mine.append(await ours(client, number))
                 other.append(await theirs(bare, number))
-    return mine[WARM_UPS:], other[WARM_UPS:]
+        commit_ms = await asyncio.to_thread(_commit_ms, home, runs)
+    return mine[WARM_UPS:], other[WARM_UPS:], commit_ms
 
 
 def run(quick: bool) -> list[dict[str, Any]]:
     """The rows of the report."""
-    mine, other = asyncio.run(_measured(5 if quick else RUNS))
+    mine, other, commit_ms = asyncio.run(_measured(5 if quick else RUNS))
     each = [[delay for _, delays in side for delay in delays] for side in (mine, other)]
     note = f"{DELTAS} deltas, {GAP_S * 1000:g} ms apart, one session"
+    first = f"a bare commit before it takes {commit_ms:.2f} ms here"
     tail = [f"{quantile(delays, 0.99):.2f} ms" for delays in each]
     return [
-        _row("request to first delta, p50", [f for f, _ in mine], [f for f, _ in other], "journal included"),
+        _row("request to first delta, p50", [f for f, _ in mine], [f for f, _ in other], first),
         _row("api to client, a delta, p50", each[0], each[1], note),
         row("api to client, a delta, p99", tail[0], against="bare client", alternative=tail[1], note=note),
     ]

@@ -37,6 +37,9 @@ LONG = {
         "test_files_stay_for_as_long_as_the_session",
         "test_a_deleted_name_can_be_used_again",
         "test_deleting_closes_every_channel_for_good",
+        "test_a_restart_keeps_the_conversation",
+        "test_a_queued_turn_is_cancelled",
+        "test_an_overloaded_api_is_asked_again",
     ),
     "api": ("test_fifty_prompts_at_once_are_fifty_turns_in_order",),
 }

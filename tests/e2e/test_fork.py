@@ -168,7 +168,7 @@ def copies(bridge: BridgeProcess) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "moment", ["noted", "copied", *(pytest.param(m, marks=pytest.mark.soak) for m in ("asked", "answered"))]
+    "moment", ["copied", *(pytest.param(m, marks=pytest.mark.soak) for m in ("noted", "asked", "answered"))]
 )
 def test_a_bridge_that_is_killed_in_a_fork_leaves_all_of_it_or_nothing(
     own_bridge: BridgeProcess, clients: Clients, moment: str

@@ -38,7 +38,9 @@ def until_limited(channel: JsChannel) -> dict[str, Any]:
     return channel.until(found, "a limit")
 
 
-@pytest.mark.parametrize("backend", ["headless", "tmux", pytest.param("api", marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "backend", ["headless", *(pytest.param(b, marks=pytest.mark.soak) for b in ("tmux", "api"))]
+)
 def test_the_queue_waits_until_the_limit_resets(
     bridge: BridgeProcess, clients: Clients, backend: str
 ) -> None:

@@ -171,7 +171,7 @@ def gone(bridge: BridgeProcess, how: str) -> None:
     bridge.start()
 
 
-@pytest.mark.parametrize("how", ["kill", "stop"])
+@pytest.mark.parametrize("how", ["kill", pytest.param("stop", marks=pytest.mark.soak)])
 def test_an_answer_cut_by_a_restart_keeps_its_text(kept: BridgeProcess, clients: Clients, how: str) -> None:
     """It is `interrupted`, with the reason, and never asked again; what waits is answered, once each."""
     channel = joined(kept, clients)
