@@ -13,6 +13,9 @@ from bridge.drill.account import Broken
 
 Json = dict[str, Any]
 
+INTERRUPTED = "[Request interrupted by user"
+"""Behind a prompt that was cut off before a word: the next one goes into the same message."""
+
 COLLECT_S = 0.2
 """The simulator keeps 200 requests and 32 MiB of them; a long conversation's take hundreds of KB each."""
 ANSWER_S = 60
@@ -24,7 +27,7 @@ class Record:
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}/_sim/requests"
         self.asked: list[str] = []
-        """The last texts in the user's role of each request, oldest first."""
+        """The last prompt of each request, with what the CLI adds to it; oldest first."""
         self._seen = 0
         self._alone = asyncio.Lock()
 
@@ -47,7 +50,7 @@ class Record:
                 if new[0]["number"] != self._seen + 1:
                     raise Broken("lost", "requests to the model were not counted: they came too fast")
                 self._seen = new[-1]["number"]
-            self.asked += ["\n".join(prompts_of(r)) for r in new if r["path"] == "/v1/messages"]
+            self.asked += ["\n".join(asked_now(r)) for r in new if r["path"] == "/v1/messages"]
 
     def count(self, key: str) -> int:
         """How many requests had this prompt as the last thing that was asked."""
@@ -59,6 +62,13 @@ def prompts_of(request: Json) -> list[str]:
     last = next(m for m in reversed(request["messages"]) if m["role"] == "user")
     content = last["content"]
     return [content] if isinstance(content, str) else [b["text"] for b in content if b["type"] == "text"]
+
+
+def asked_now(request: Json) -> list[str]:
+    """The same without what was interrupted before."""
+    texts = prompts_of(request)
+    before = max((n for n, text in enumerate(texts) if text.startswith(INTERRUPTED)), default=-1)
+    return texts[before + 1 :]
 
 
 def effects(path: Path) -> Counter[str]:
