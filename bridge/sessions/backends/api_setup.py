@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from bridge.commands import StartOptions
 from bridge.config import ApiConfig
@@ -12,6 +13,7 @@ from bridge.errors import BackendUnavailable, InvalidPayload
 
 ANTHROPIC = "https://api.anthropic.com"
 INSTALL = "install the package: `pip install 'claude-bridge[api]'`."
+SET_URL = "set api.base_url, or ANTHROPIC_BASE_URL in the bridge's environment, to an address like"
 SET_KEY = "set api.key in the configuration, or ANTHROPIC_API_KEY in the bridge's environment."
 
 OF_THE_CLI = ("allowed_tools", "disallowed_tools", "mcp_config", "add_dirs", "resume")
@@ -25,8 +27,7 @@ class Access:
 
     @property
     def host(self) -> str:
-        place = self.base_url.partition("://")[2].partition("/")[0].rpartition("@")[2]
-        return place[1:].partition("]")[0] if place.startswith("[") else place.partition(":")[0]
+        return urlsplit(self.base_url).hostname or ""
 
 
 def access(config: ApiConfig, environ: Mapping[str, str]) -> Access:
@@ -40,7 +41,18 @@ def access(config: ApiConfig, environ: Mapping[str, str]) -> Access:
     key = config.key or environ.get("ANTHROPIC_API_KEY")
     if not key:
         raise BackendUnavailable("api", SET_KEY)
-    return Access(key, config.base_url or environ.get("ANTHROPIC_BASE_URL") or ANTHROPIC)
+    url = config.base_url or environ.get("ANTHROPIC_BASE_URL") or ANTHROPIC
+    if not _is_address(url):
+        raise BackendUnavailable("api", f"{SET_URL} {ANTHROPIC}.")  # what is there may hold a password
+    return Access(key, url)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets without an end, a port beyond all ports
+        return False
 
 
 def check(options: StartOptions) -> None:

@@ -38,6 +38,17 @@ def test_without_the_package_it_is_said_what_to_install(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
+    "url", ["nonsense", "ftp://x:pass@y", "http://", "http://[::bad", "http://x:99999999"]
+)
+def test_what_is_no_address_is_said_to_be_none(url: str) -> None:
+    """Before anything is asked of it, and without what may be a password."""
+    with pytest.raises(BackendUnavailable, match=r"api\.base_url") as refused:
+        access(ApiConfig(key="k", base_url=url), {})
+    assert ANTHROPIC in str(refused.value)
+    assert "pass@" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     ("url", "host"),
     [
         ("http://127.0.0.1:4040", "127.0.0.1"),
