@@ -391,7 +391,7 @@ class EngineSocket:
 
     async def upgrade(self, request: web.Request) -> web.WebSocketResponse:
         """Serve a WebSocket: this session's first connection, or one that is to take it over from polls."""
-        if self._upgrading or self.upgraded or self.closing:
+        if self._upgrading or self.upgraded or self.closing or handshake.upgrade_problem(request) is not None:
             raise web.HTTPBadRequest
         ws = web.WebSocketResponse(compress=False, timeout=CLOSE_S, max_msg_size=self.server.max_bytes)
         self._upgrading = True

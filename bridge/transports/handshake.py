@@ -111,6 +111,32 @@ def _decoded(text: str) -> str | None:
         return None
 
 
+def upgrade_problem(request: web.Request) -> str | None:
+    """Why this is no WebSocket upgrade, in Phoenix's words; None where it is one."""
+    headers = request.headers
+
+    def tokens(name: str) -> list[str]:
+        return [p.strip().lower() for line in headers.getall(name, []) for p in line.split(",")]
+
+    connection, upgrade = tokens(hdrs.CONNECTION), tokens(hdrs.UPGRADE)
+    if "upgrade" not in connection:
+        return f"'connection' header must contain 'upgrade', got {_listed(connection)}"
+    if "websocket" not in upgrade:
+        return f"'upgrade' header must contain 'websocket', got {_listed(upgrade)}"
+    if hdrs.SEC_WEBSOCKET_KEY not in headers:
+        return "'sec-websocket-key' header is absent"
+    if not headers[hdrs.SEC_WEBSOCKET_KEY].isascii():  # of what is no base64 aiohttp minds all but this
+        return "'sec-websocket-key' header is no base64"
+    version = headers.getall(hdrs.SEC_WEBSOCKET_VERSION, [])
+    if version != ["13"]:
+        return f"'sec-websocket-version' header must equal '13', got {_listed(version)}"
+    return None
+
+
+def _listed(values: list[str]) -> str:
+    return "[" + ", ".join(f'"{v}"' for v in values) + "]"
+
+
 def undisclosed(request: web.Request, protocol: str | None = None) -> web.Request:
     """The request with only so much in its sub-protocols that aiohttp finds the one it is to choose.
 

@@ -86,7 +86,7 @@ class PhoenixSockets:
         admission = handshake.admit(self.service, request, params, token)
         if admission is None:
             return web.Response(status=HTTPStatus.FORBIDDEN)
-        problem = _upgrade_problem(request)
+        problem = handshake.upgrade_problem(request)
         if problem:
             # Quoted from headers, which need not be UTF-8.
             return web.Response(status=HTTPStatus.BAD_REQUEST, text=problem.encode(errors="replace").decode())
@@ -327,29 +327,3 @@ class _Socket:
 
 def _binary_frame(payload: bytes) -> bytes:
     return ws_frame(payload, BINARY)
-
-
-def _upgrade_problem(request: web.Request) -> str | None:
-    """Why this is no WebSocket upgrade, in Phoenix's words; None where it is one."""
-    headers = request.headers
-
-    def tokens(name: str) -> list[str]:
-        return [p.strip().lower() for line in headers.getall(name, []) for p in line.split(",")]
-
-    connection, upgrade = tokens(hdrs.CONNECTION), tokens(hdrs.UPGRADE)
-    if "upgrade" not in connection:
-        return f"'connection' header must contain 'upgrade', got {_listed(connection)}"
-    if "websocket" not in upgrade:
-        return f"'upgrade' header must contain 'websocket', got {_listed(upgrade)}"
-    if hdrs.SEC_WEBSOCKET_KEY not in headers:
-        return "'sec-websocket-key' header is absent"
-    if not headers[hdrs.SEC_WEBSOCKET_KEY].isascii():  # of what is no base64 aiohttp minds all but this
-        return "'sec-websocket-key' header is no base64"
-    version = headers.getall(hdrs.SEC_WEBSOCKET_VERSION, [])
-    if version != ["13"]:
-        return f"'sec-websocket-version' header must equal '13', got {_listed(version)}"
-    return None
-
-
-def _listed(values: list[str]) -> str:
-    return "[" + ", ".join(f'"{v}"' for v in values) + "]"

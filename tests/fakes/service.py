@@ -328,7 +328,8 @@ class FakeService:
                 Turn(turn, prompt, "owner", "client", "running", now, key, "so", so_far, started_at=now)
             )
             return
-        words = int(prompt.removeprefix("words ")) if prompt.startswith("words ") else 1
+        count = prompt.removeprefix("words ")
+        words = int(count) if count != prompt and count.isdecimal() and len(count) < 7 else 1
         texts = [f"w{i} " for i in range(words)]
         text = "".join(texts)
         self.publish(name, TurnStarted(turn, prompt, "owner", "client"))

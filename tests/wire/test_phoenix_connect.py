@@ -135,6 +135,13 @@ async def test_a_malformed_upgrade_that_is_not_ascii_is_400_as_well(
     assert (answer.status, answer.rest.decode()) == (400, problem)
 
 
+async def test_a_key_that_is_not_ascii_is_refused_over_engine_io_as_well(server: PhoenixServer) -> None:
+    """aiohttp stumbles over it."""
+    key = "Sec-WebSocket-Key: d\xd0\x94hlIHNhbXBsZSBub25jZQ=="
+    answer = await upgrade(server, "/socket.io/?EIO=4&transport=websocket", key, drop=("Sec-WebSocket-Key",))
+    assert answer.status == 400
+
+
 @pytest.mark.parametrize(
     ("path", "protocols"),
     [

@@ -32,6 +32,8 @@ from tests.fakes.phoenix import PATIENCE_S, PhoenixServer
 from tests.fakes.service import TOKEN
 
 AT_ONCE = 16
+LINGER_S = 10
+"""For so long aiohttp reads on what a refused request still has to say, even where its client is gone."""
 """Connections at a time: they share the server as clients do."""
 QUIET_S = 0.05
 """How long an answer to broken HTTP is waited for, which may rightly never come."""
@@ -397,7 +399,7 @@ class Held:
         await self._until(lambda now: all(now[what] <= self._before[what] for what in now))
 
     async def _until(self, true: Callable[[dict[str, int]], bool]) -> None:
-        deadline = asyncio.get_running_loop().time() + PATIENCE_S
+        deadline = asyncio.get_running_loop().time() + LINGER_S + PATIENCE_S
         while not true(now := self._now()):
             assert asyncio.get_running_loop().time() < deadline, f"before {self._before}, now {now}"
             await asyncio.sleep(0.01)
