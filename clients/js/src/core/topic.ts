@@ -59,6 +59,8 @@ export class Topic {
   #wasJoined = false
   #attempt = 0
   #tries = 0
+  /** To be joined again as soon as nothing is on its way that may not be sent twice. */
+  #isStale = false
   #timer: ReturnType<typeof setTimeout> | undefined
   #refusal: BridgeError | undefined
   #end: BridgeError | undefined
@@ -90,9 +92,11 @@ export class Topic {
     this.#lost()
   }
 
-  /** Join again now, as after a gap in the numbers. */
+  /** Join again, as after a gap in the numbers; behind what was sent and may not be sent again: no answer crosses a join. */
   rejoin(): void {
     if (this.#phase !== "joined") return
+    this.#isStale = [...this.#outstanding].some((each) => each.over !== 0 && !each.again)
+    if (this.#isStale) return
     this.#lost()
     this.#join()
   }
@@ -143,6 +147,7 @@ export class Topic {
         clearTimeout(timer)
         signal?.removeEventListener("abort", abort)
         this.#outstanding.delete(asked)
+        if (this.#isStale) queueMicrotask(() => this.#isStale && this.rejoin())
       }
       const asked: Outstanding = {
         event,
@@ -264,5 +269,6 @@ export class Topic {
     clearTimeout(this.#timer)
     this.#attempt += 1
     this.#phase = phase
+    this.#isStale = false
   }
 }

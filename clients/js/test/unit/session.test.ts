@@ -383,6 +383,20 @@ describe("a terminal", () => {
     expect(terminal.size).toEqual({cols: 100, rows: 30})
   })
 
+  test("is painted anew behind what is being typed, which is not lost by that", async () => {
+    const terminal = bridge.terminal("demo")
+    await settled()
+    let paints = 0
+    terminal.on("screen", () => (paints += 1))
+    const typed = [terminal.input("a"), terminal.input("b")]
+    terminal.repaint()
+    terminal.repaint()
+    await Promise.all(typed)
+    await settled()
+    expect(fake.typed("demo")).toBe("ab")
+    expect(paints).toBe(1)
+  })
+
   test("gives a reader that fell behind the present picture", async () => {
     const terminal = bridge.terminal("demo")
     await settled()
