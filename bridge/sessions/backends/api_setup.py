@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from bridge.commands import StartOptions
 from bridge.config import ApiConfig
@@ -15,6 +15,10 @@ ANTHROPIC = "https://api.anthropic.com"
 INSTALL = "install the package: `pip install 'claude-bridge[api]'`."
 SET_URL = "set api.base_url, or ANTHROPIC_BASE_URL in the bridge's environment, to an address like"
 SET_KEY = "set api.key in the configuration, or ANTHROPIC_API_KEY in the bridge's environment."
+
+_ADDRESS = re.compile(
+    r"https?://([^/?#@]*@)?(\[(?P<ip>[0-9a-fA-F:.]+)\]|(?P<name>[^\s/?#@:\[\]]+))(:\d{1,5})?([/?#]|$)"
+)
 
 OF_THE_CLI = ("allowed_tools", "disallowed_tools", "mcp_config", "add_dirs", "resume")
 """Options of a start that mean something to the CLI alone."""
@@ -27,7 +31,8 @@ class Access:
 
     @property
     def host(self) -> str:
-        return urlsplit(self.base_url).hostname or ""
+        address = _ADDRESS.match(self.base_url)
+        return (address["ip"] or address["name"]).lower() if address is not None else ""
 
 
 def access(config: ApiConfig, environ: Mapping[str, str]) -> Access:
@@ -42,17 +47,9 @@ def access(config: ApiConfig, environ: Mapping[str, str]) -> Access:
     if not key:
         raise BackendUnavailable("api", SET_KEY)
     url = config.base_url or environ.get("ANTHROPIC_BASE_URL") or ANTHROPIC
-    if not _is_address(url):
+    if _ADDRESS.match(url) is None:
         raise BackendUnavailable("api", f"{SET_URL} {ANTHROPIC}.")  # what is there may hold a password
     return Access(key, url)
-
-
-def _is_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets without an end, a port beyond all ports
-        return False
 
 
 def check(options: StartOptions) -> None:
