@@ -10,8 +10,7 @@ LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-inde
 	--extra dev --extra claude --extra api
 
 # Most of a test that runs the real CLI is waiting: one more than there are cores, up to six. A file's tests stay
-# together: they share a bridge. In the order of their names the slow ones come first, so that no long file is
-# left over for the end.
+# together: they share a bridge. The slow ones come first (tests/conftest.py).
 WORKERS := $(shell n=$$(( $$(nproc) + 1 )); echo $$(( n < 6 ? n : 6 )))
 APART := --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
 

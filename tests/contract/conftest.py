@@ -40,6 +40,12 @@ LONG = {
         "test_a_restart_keeps_the_conversation",
         "test_a_queued_turn_is_cancelled",
         "test_an_overloaded_api_is_asked_again",
+        "test_a_question_gets_its_answer",
+        "test_an_allowed_tool_runs",
+        "test_long_output_is_cut_and_says_so",
+        "test_what_was_configured_holds_after_a_restart",
+        "test_history_tells_the_turns_as_they_were",
+        "test_files_wait_with_their_prompt",
     ),
     "api": ("test_fifty_prompts_at_once_are_fifty_turns_in_order",),
 }

@@ -97,6 +97,7 @@ async def all_turns(rig: TuiRig, before: Callable[[], Any] = lambda: None) -> No
     await rig.until_state("idle")
 
 
+@pytest.mark.soak
 async def test_all_signs_there(rig: TuiRig) -> None:
     """What the others are measured by."""
     await all_turns(rig)
