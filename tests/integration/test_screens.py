@@ -187,8 +187,9 @@ def shows(watcher: Watcher, text: str) -> bool:
 
 
 def plain(state: tuple[str, str, str]) -> list[list[str]]:
-    """Without colours: tmux does not tell in which ones the process is writing just now."""
-    return [re.sub(r"\x1b\[[0-9;:]*m", "", part).split("\n") for part in state]
+    """Without colours: tmux does not tell in which ones the process is writing just now. A last line may be
+    made of them alone."""
+    return [re.sub(r"\x1b\[[0-9;:]*m", "", part).rstrip("\n").split("\n") for part in state]
 
 
 # --- what is seen ---------------------------------------------------------------------------------
