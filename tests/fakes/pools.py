@@ -26,6 +26,12 @@ from bridge.sessions.question import Question
 WORKER = SessionName("_pool-default-1")
 
 
+def words_wanted(prompt: str) -> int:
+    """N of `words N`; 1 for any other prompt, as one that a fuzzer made of it."""
+    wanted = prompt.removeprefix("words ")
+    return int(wanted) if wanted != prompt and wanted.isdecimal() and len(wanted) < 7 else 1
+
+
 class FakePools:
     """One pool, `default`, which is called `a` as well."""
 
@@ -71,8 +77,7 @@ class FakePool:
             question.turn, prompt, author, "client", "running", at, key, started_at=at
         )
         question.hear(at, TurnStarted(question.turn, prompt, author, "client"))
-        count = int(prompt.removeprefix("words ")) if prompt.startswith("words ") else 1
-        words = [f"w{i} " for i in range(count)]
+        words = [f"w{i} " for i in range(words_wanted(prompt))]
         for word in words:
             question.hear(at, DeltaAdded(question.turn, 0, "text", word))
         if prompt != "open":
@@ -81,7 +86,7 @@ class FakePool:
 
     def finish(self, question: Question) -> None:
         at, turn = self._pools.now_s(), self.turns[question.turn]
-        count = int(turn.prompt.removeprefix("words ")) if turn.prompt.startswith("words ") else 1
+        count = words_wanted(turn.prompt)
         text = "".join(f"w{i} " for i in range(count))
         self.turns[question.turn] = Turn(
             question.turn,

@@ -59,7 +59,7 @@ from bridge.screens import Screens, Viewer
 from bridge.service import Joined, Seen, Service, Spent
 from bridge.sessions.picture import Picture
 from bridge.supervision import Supervisor
-from tests.fakes.pools import FakePools
+from tests.fakes.pools import FakePools, words_wanted
 from tests.fakes.screens import FakePanes
 
 TOKEN = "tok~~~>>>"
@@ -328,8 +328,7 @@ class FakeService:
                 Turn(turn, prompt, "owner", "client", "running", now, key, "so", so_far, started_at=now)
             )
             return
-        count = prompt.removeprefix("words ")
-        words = int(count) if count != prompt and count.isdecimal() and len(count) < 7 else 1
+        words = words_wanted(prompt)
         texts = [f"w{i} " for i in range(words)]
         text = "".join(texts)
         self.publish(name, TurnStarted(turn, prompt, "owner", "client"))
