@@ -15,7 +15,7 @@ test("times, costs and counts are short", () => {
   expect([null, 0, 0.001, 1.239].map(money)).toEqual([null, "$0", "< 1 ¢", "$1.24"])
   expect([7, 1200, 12_345, 999_499, 1_200_000].map(count)).toEqual(["7", "1.2k", "12k", "999k", "1.2M"])
   expect(shortModel("claude-opus-4-1-20250805")).toBe("opus-4-1")
-  expect(shortPath("/srv/ada/work/bridge")).toBe("…/work/bridge")
+  expect(shortPath("/srv/ada/code/bridge")).toBe("…/code/bridge")
   expect(shortPath("/srv/x")).toBe("/srv/x")
 })
 
