@@ -4,8 +4,9 @@ scrolled, first paint, sizes.
 - ours: the built console on the real transports, following a session whose reply grows by a word every 5 ms;
 - naive: a page of phoenix.js and marked that parses the whole text anew at each delta, as the first version
   of such a page does, and that does not even keep HTML out of it;
-- a transcript of 10,000 lines, scrolled from its end to its beginning, which fetches the older turns, and
-  back again at 9,000 pixels a second; against a page that has laid all of it out at once;
+- a transcript of 10,000 lines, half of them what tools put out, which the console folds, scrolled from its
+  end to its beginning, which fetches the older turns, and back again at 9,000 pixels a second; against a page
+  that has laid all of it out at once;
 - first paint, as the browser itself reports it, against a page of one sentence, which is what this browser
   takes on this machine for anything.
 
@@ -55,11 +56,12 @@ LINES, QUICK_LINES = 10_000, 1000
 SCROLL_PX, SCROLL_S = 150, 180
 """At each frame, and for each way at most."""
 LOOK_S = 0.5
+"""Between two looks whether a page is through with it: no question to a page may wait for so long."""
 AIM_TASK_MS, AIM_GROWTH_MB, AIM_PAINT_MS, AIM_FRAME_MS = 100, 10, 200, 34
 
 PACKAGES = Path(__file__).parents[1] / "clients" / "console" / "node_modules"
 
-NAIVE = """<!doctype html>
+PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>a naive page</title>
 <style>#out { height: 90vh; overflow: auto }</style>
@@ -68,40 +70,28 @@ NAIVE = """<!doctype html>
 <script type="module">
 import {Socket} from "/phoenix.mjs"
 
+const out = document.getElementById("out")
 const socket = new Socket("ADDRESS/socket", {authToken: "TOKEN"})
 socket.connect()
-const channel = socket.channel("session:a")
+SCRIPT
+</script>
+"""
+
+NAIVE = """const channel = socket.channel("session:a")
 let text = ""
 channel.on("delta", (delta) => {
   text += delta.text
-  const out = document.getElementById("out")
   out.innerHTML = marked.parse(text)
   out.scrollTop = out.scrollHeight
 })
-channel.join().receive("ok", () => (window.joined = true))
-</script>
-"""
+channel.join().receive("ok", () => (window.joined = true))"""
 
-LONG = """<!doctype html>
-<meta charset="utf-8">
-<title>all of it at once</title>
-<style>#out { height: 90vh; overflow: auto }</style>
-<div id="out"></div>
-<script src="/marked.js"></script>
-<script type="module">
-import {Socket} from "/phoenix.mjs"
-
-const socket = new Socket("ADDRESS/socket", {authToken: "TOKEN"})
-socket.connect()
-const channel = socket.channel("session:long", {turns: 1000})
+LONG = """const channel = socket.channel("session:long", {turns: 1000})
 channel.join().receive("ok", ({turns}) => {
-  const out = document.getElementById("out")
   const told = (block) => block.kind === "tool" ? `~~~\\n${block.output}\\n~~~` : block.text
   out.innerHTML = turns.map((t) => marked.parse([t.prompt, ...t.blocks.map(told)].join("\\n\\n"))).join("")
   out.scrollTop = out.scrollHeight
-})
-</script>
-"""
+})"""
 
 SCROLL = """window.found = null, (async () => {
   const list = document.querySelector("SCROLLED")
@@ -309,8 +299,9 @@ async def measure(
     server.service.add("long").turns += transcript(lines)
     last = server.service.sessions["long"].turns[-1].text
 
-    def page(text: str) -> str:
-        return text.replace("ADDRESS", server.http.replace("http", "ws")).replace("TOKEN", TOKEN)
+    def page(script: str) -> str:
+        told = PAGE.replace("SCRIPT", script).replace("ADDRESS", server.http.replace("http", "ws"))
+        return told.replace("TOKEN", TOKEN)
 
     try:
         async with serving(STILL, {}) as still:
