@@ -29,7 +29,7 @@ from bridge.config import file_of, load
 from bridge.errors import RefusedByBridge, SetupError
 from bridge.export import markdown
 from bridge.locate import Look
-from bridge.reading import printable
+from bridge.reading import CAUGHT_UP, printable
 from bridge.terminal import Following, Screen, branch
 
 OK, TURN_FAILED, USAGE, UNREACHABLE, REFUSED, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 70, 130
@@ -440,7 +440,7 @@ def submit(
         payload["attachments"] = read_files(attached)
     submission = Submission(payload)
     events = client.follow(
-        _look(state_dir, url, token), name, start=options if begin else None, submission=submission, turns=20
+        _look(state_dir, url, token), name, start=options if begin else None, submission=submission
     )
     shown = Following(name, as_json, quiet, thinking)
     try:
@@ -491,9 +491,9 @@ def tail(
     token: Token = None,
 ) -> int:
     """Follow a session, whoever prompts it, until Ctrl-C."""
-    events = client.follow(_look(state_dir, url, token), name, turns=turns)
+    events = client.follow(_look(state_dir, url, token), name, turns=max(turns, CAUGHT_UP))
     try:
-        asyncio.run(Following(name, as_json, False, thinking).all(events))
+        asyncio.run(Following(name, as_json, False, thinking).all(events, turns))
     except KeyboardInterrupt:
         return _left(name, None)
     return OK

@@ -21,7 +21,7 @@ import orjson
 
 from bridge.errors import BridgeUnreachable, RefusedByBridge, SetupError
 from bridge.locate import Address, Look
-from bridge.reading import FINAL
+from bridge.reading import CAUGHT_UP, FINAL
 from bridge.wire import attachments, phoenix
 
 Payload = dict[str, Any]
@@ -324,7 +324,7 @@ async def follow(
     *,
     start: Payload | None = None,
     submission: Submission | None = None,
-    turns: int = 0,
+    turns: int = CAUGHT_UP,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncGenerator[Happening, None]:

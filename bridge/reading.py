@@ -1,23 +1,29 @@
 """Turns a session's events into what a person reads in a terminal.
 
 Pure: events in, pieces of text out, each with the tone it is said in. A preview that was already printed
-cannot be taken back from a terminal, so what is printed is remembered, and only what differs is said again.
+cannot be taken back from a terminal, so what is printed is remembered, and only what differs is said again:
+by events that follow, and by a snapshot that stands for events that were missed.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 Tone = Literal["text", "thinking", "note", "ask", "problem"]
 Payload = Mapping[str, Any]
+T = TypeVar("T")
 
 FINAL = frozenset({"completed", "interrupted", "failed", "cancelled", "unknown"})
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PREVIEW = 200
 """Characters of a tool's input that are shown: enough to decide, short enough for one look."""
+CAUGHT_UP = 20
+"""Turns that a snapshot is asked for: what may have ended while no connection told of it."""
+_TOLD = 10 * CAUGHT_UP
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,11 @@ class Piece:
 def printable(text: str) -> str:
     """`text` without what would steer a terminal: control characters, save newline and tab."""
     return _CONTROL.sub("", text)
+
+
+def last(things: Sequence[T], count: int) -> list[T]:
+    """The last `count` of them."""
+    return list(things[max(0, len(things) - count) :])
 
 
 def summary(value: object) -> str:
@@ -77,14 +88,19 @@ class Reader:
     """Follows a session, or one turn of it where `turn` is set; `outcome` is how that turn ended.
 
     `turn` is empty for a prompt that is still to be submitted: the bridge names its turn in the answer.
+    Where a whole session is followed, the first snapshot's last `past` turns are shown.
     """
 
     session: str
     turn: str | None = None
+    past: int = 0
     outcome: str | None = None
+    _told: deque[str] | None = None
+    """Turns that are over, as far as they were shown or left out on purpose; none before a snapshot."""
     _open: Payload | None = None
     _current: str | None = None
     _shown: dict[int, str] = field(default_factory=dict)
+    _tools: set[str] = field(default_factory=set)
     _last: int | None = None
     _mid_line: Tone | None = None
     """What the unfinished line, if there is one, is made of."""
@@ -104,6 +120,8 @@ class Reader:
 
     def _on_submitted(self, reply: Payload) -> Iterator[Piece]:
         self.turn = reply["turn"]
+        if self._current == self.turn:  # a pool tells it from its beginning, on another connection
+            self._withdraw(set())
         if self._open is not None and self._open["id"] == self.turn:  # steered, or sent a second time
             yield from self._catch_up(self._open)
         if reply.get("status") == "queued" and reply.get("position"):
@@ -112,6 +130,8 @@ class Reader:
     def _on_joined(self, reply: Payload) -> Iterator[Piece]:
         if reply.get("recovered"):
             return
+        if self.turn is None:
+            yield from self._missed(reply)
         self._open = open_turn = reply.get("open_turn")
         if open_turn and self.turn in {None, open_turn["id"]}:
             yield from self._catch_up(open_turn)
@@ -119,23 +139,44 @@ class Reader:
             if self.turn in {None, request["turn"]}:
                 yield from self._on_request_opened({"request": request})
 
-    def history(self, turns: list[dict[str, Any]]) -> Iterator[Piece]:
-        """Turns of the past, as they would have read when they happened."""
-        for turn in turns:
-            yield from self._begin(turn["id"], turn.get("author"), turn["prompt"])
+    def _missed(self, reply: Payload) -> Iterator[Piece]:
+        """Turns that ended before the first snapshot, or while no connection told of it."""
+        ended = [turn for turn in reply.get("turns", ()) if turn["status"] in FINAL]
+        if self._told is None:
+            new = last(ended, self.past)
+        else:
+            new = [turn for turn in ended if turn["id"] not in self._told]
+            if new and len(new) == len(ended) and (self._told or len(ended) >= CAUGHT_UP):
+                yield from self._end_line()
+                yield Piece(
+                    "note", f"Turns may be missing here. All are in: claude-bridge export {self.session}"
+                )
+        self._told = deque((turn["id"] for turn in ended), _TOLD)
+        for turn in new:
             yield from self._on_turn_finished({**turn, "turn": turn["id"]})
 
     def _catch_up(self, turn: Payload) -> Iterator[Piece]:
+        """What is not shown yet of a turn, which may be the one that is half shown."""
         if self._current != turn["id"]:
             yield from self._begin(turn["id"], turn.get("author"), turn["prompt"])
-        for block in turn.get("blocks", ()):
-            if block["kind"] == "text" and not block.get("parent"):
-                yield from self._settle(block["block"], block["text"])
+        blocks = turn.get("blocks", ())
+        self._withdraw({block["block"] for block in blocks})
+        for block in blocks:
+            if block["kind"] == "tool":
+                yield from self._on_tool_started(block)
+            else:
+                yield from self._on_block(block)
+
+    def _withdraw(self, kept: set[int]) -> None:
+        """What is shown of other blocks than those that are kept may be told again, and may not."""
+        gone = [block for block in self._shown if block not in kept]
+        self._void += [text for block in gone if (text := self._shown.pop(block))]
 
     def _begin(self, turn: str, author: str | None, prompt: str) -> Iterator[Piece]:
         yield from self._end_line()
         self._current, self._last = turn, None
         self._shown.clear()
+        self._tools.clear()
         self._void.clear()
         self._again = None
         if self.turn is None:
@@ -205,7 +246,8 @@ class Reader:
         yield Piece("note", printable(f"{payload.get('author') or 'terminal'}> {payload['prompt']}"))
 
     def _on_tool_started(self, payload: Payload) -> Iterator[Piece]:
-        if not payload.get("parent"):
+        if not payload.get("parent") and payload["tool"] not in self._tools:
+            self._tools.add(payload["tool"])
             yield from self._end_line()
             yield Piece("note", printable(f"· {payload['name']} {summary(payload.get('input', {}))}"))
 
@@ -221,7 +263,11 @@ class Reader:
         yield Piece("note", printable(f"Request {payload['request']} {payload['outcome']}{by}."))
 
     def _on_turn_finished(self, payload: Payload) -> Iterator[Piece]:
+        if "prompt" in payload:  # the whole turn, in place of events that were missed
+            yield from self._catch_up(payload)
         text, status = payload.get("text") or "", payload["status"]
+        if self._told is not None:
+            self._told.append(payload["turn"])
         if text and not any(self._shown.values()):
             yield from self._settle(-1, text)
         yield from self._end_line()

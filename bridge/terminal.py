@@ -15,7 +15,7 @@ from rich.tree import Tree
 
 from bridge.client import Happening, Submission
 from bridge.errors import SetupError
-from bridge.reading import FINAL, Piece, Reader, concerns, printable
+from bridge.reading import Piece, Reader, concerns, last, printable
 
 STYLES = {"note": "dim", "thinking": "dim italic", "ask": "yellow", "problem": "red"}
 
@@ -77,18 +77,18 @@ class Following:
                         screen.say(Piece("text", printable(payload.get("text") or "") + "\n"))
                     return
 
-    async def all(self, events: AsyncGenerator[Happening]) -> None:
-        reader, screen, first = Reader(self.name), Screen.made(), True
+    async def all(self, events: AsyncGenerator[Happening], past: int) -> None:
+        """All that happens, and at first the last `past` turns."""
+        reader, screen, first = Reader(self.name, past=past), Screen.made(), True
         async with aclosing(events):
             async for event, payload in events:
-                if self.as_json:
+                if not self.as_json:
+                    self._print(reader, screen, event, payload)
+                elif first and event == "joined":
+                    screen.json({"event": event, **payload, "turns": last(payload["turns"], past)})
+                else:
                     screen.json({"event": event, **payload})
-                    continue
-                if first and event == "joined":
-                    for piece in reader.history([t for t in payload["turns"] if t["status"] in FINAL]):
-                        screen.say(piece)
                 first = False
-                self._print(reader, screen, event, payload)
         screen.err.print("The session was deleted.")
 
     def _print(self, reader: Reader, screen: Screen, event: str, payload: dict[str, Any]) -> None:

@@ -99,7 +99,7 @@ class Caller:
         while end is None:
             prompt.asked += 1
             try:
-                events = follow(look, self.writer.session, submission=submission, turns=20)
+                events = follow(look, self.writer.session, submission=submission)
                 async with aclosing(events):
                     async for event, payload in events:
                         if event == "submitted":

@@ -7,12 +7,15 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
+from bridge.simulator.script import words
 from tests.fakes.bridge import END_S, BridgeProcess
 from tests.fakes.files import png
 
@@ -114,6 +117,43 @@ def test_a_submit_outlives_the_bridge(own_bridge: BridgeProcess) -> None:
     assert "lost" in [event["event"] for event in events]
     assert events[-1]["text"].split() == [f"w{i}" for i in range(60)]
     assert len(own_bridge.requests("words")) == 1
+
+
+@pytest.mark.parametrize("command", ["submit", "tail", "ask"])
+def test_what_ends_while_the_bridge_is_away_is_read_whole(own_bridge: BridgeProcess, command: str) -> None:
+    """Once, and nothing twice: the CLI has gone on, and its answer stands in a snapshot alone."""
+    own_bridge.run("start", "away")
+    prompt = sim(words=12, gap_ms=200)
+    line = {"tail": ("tail", "away"), "submit": ("submit", "away", prompt), "ask": ("ask", prompt)}[command]
+    with waiting(own_bridge, *line) as reading:
+        assert reading.stdout is not None
+        if command == "tail":
+            own_bridge.run("submit", "away", "hello")
+            assert reading.stdout.readline() == "You said: hello\n"
+            with waiting(own_bridge, "submit", "away", prompt) as submit:
+                read = _through_a_restart(own_bridge, reading.stdout)
+                submit.communicate(timeout=END_S)
+            while "w11" not in read and (more := reading.stdout.readline()):
+                read += more
+            reading.send_signal(signal.SIGINT)
+            read += reading.communicate(timeout=END_S)[0]
+        else:
+            read = _through_a_restart(own_bridge, reading.stdout)
+            read += reading.communicate(timeout=END_S)[0]
+            assert reading.returncode == 0
+    assert read.split() == words(12).split()
+
+
+def _through_a_restart(bridge: BridgeProcess, out: IO[str]) -> str:
+    """Kill the bridge after the first word, and start it once its CLI has written the answer down."""
+    first = out.read(3)
+    bridge.kill()
+    deadline = time.monotonic() + END_S
+    while not any(b"w10 w11" in f.read_bytes() for f in bridge.state_dir.glob("sessions/*/*/*out*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    bridge.start()
+    return first
 
 
 def test_the_sessions_and_the_tree_are_shown(bridge: BridgeProcess) -> None:

@@ -67,7 +67,7 @@ async def test_a_command_that_is_cut_off_at_every_event_tells_the_whole_answer(
         address = through(own_bridge, way)
         submission = Submission({"prompt": PROMPT, "id": "once"})
         look = Look(url=address.url, token=address.token)
-        async with aclosing(follow(look, "main", submission=submission, turns=20)) as events:
+        async with aclosing(follow(look, "main", submission=submission)) as events:
             async for event, payload in events:
                 if event == "delta" and payload["kind"] == "text":
                     told.append(payload["text"])

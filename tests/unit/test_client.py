@@ -142,7 +142,7 @@ async def test_a_lost_connection_goes_on_after_the_last_event() -> None:
 
     async def second(peer: Peer) -> None:
         join = await peer.expect("phx_join")
-        assert join.payload == {"turns": 0, "after": {"epoch": "e1", "seq": 2}}
+        assert join.payload == {"turns": 20, "after": {"epoch": "e1", "seq": 2}}
         await join.reply(JOINED | {"recovered": True, "seq": 3})
         await peer.broadcast(TOPIC, "delta", seq=2, text="b")
         await peer.broadcast(TOPIC, "delta", seq=3, text="c")

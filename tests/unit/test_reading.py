@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.reading import Reader, how_to_answer, printable, summary
+from bridge.reading import CAUGHT_UP, Reader, how_to_answer, printable, summary
 
 TURN = "t1"
 
@@ -218,11 +218,111 @@ def test_a_tail_shows_every_turn_with_its_prompt() -> None:
     assert out == "[ann> hi]\nHello\n[terminal> yo]\n"
 
 
-def test_turns_of_the_past_read_as_they_did_then() -> None:
-    """`tail --turns` begins with them."""
-    turn = {"id": TURN, "author": "ann", "prompt": "hi", "status": "completed", "text": "Hello"}
-    pieces = [piece.text for piece in Reader("demo").history([turn])]
-    assert pieces == ["ann> hi", "Hello", "\n"]
+# --- snapshots, in place of events that were missed ------------------------------------------------
+
+
+def past(turn: str, *blocks: str, text: str | None = None, status: str = "completed") -> dict[str, Any]:
+    """A turn of the history whose text blocks are these."""
+    kept = [{"block": n, "kind": "text", "text": each} for n, each in enumerate(blocks)]
+    final = blocks[-1] if text is None and blocks else text
+    return {
+        "id": turn,
+        "author": "ann",
+        "prompt": f"ask {turn}",
+        "status": status,
+        "text": final,
+        "blocks": kept,
+    }
+
+
+def joined(*turns: dict[str, Any], open_turn: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    return "joined", {"recovered": False, "turns": list(turns), "open_turn": open_turn, "requests": []}
+
+
+def missed(turn: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """How the client tells the end that fell into a gap."""
+    return "turn_finished", {**turn, "turn": turn["id"]}
+
+
+@pytest.mark.parametrize("shown", [[], [delta("Hel")], [delta("Hello")], [delta("Hel"), block("Hello")]])
+def test_the_rest_of_a_turn_that_ended_in_a_gap_is_printed(
+    reader: Reader, shown: list[tuple[str, dict[str, Any]]]
+) -> None:
+    """The bridge was away when it ended, and no event will come."""
+    out = show(reader, STARTED, *shown, joined(), missed(past(TURN, "Hello", "you")))
+    assert out == "Hello\nyou\n"
+    assert reader.outcome == "completed"
+
+
+def test_tools_that_were_used_in_a_gap_are_named_once(reader: Reader) -> None:
+    """In their place."""
+    before, within = ({"tool": f"u{n}", "name": "Bash", "input": {"command": f"run {n}"}} for n in (1, 2))
+    turn = past(TURN, "Hello")
+    turn["blocks"] += [{"block": n, "kind": "tool", **tool} for n, tool in ((1, before), (2, within))]
+    turn["blocks"].append({"block": 3, "kind": "text", "text": "you"})
+    out = show(reader, STARTED, block("Hello"), ("tool_started", {"turn": TURN, **before}), missed(turn))
+    assert out == "Hello\n[· Bash run 1]\n[· Bash run 2]\nyou\n"
+
+
+def test_a_preview_that_was_discarded_in_a_gap_is_no_part_of_the_answer(reader: Reader) -> None:
+    """And it may stand in another block by now."""
+    moved = past(TURN, "", "Hello")
+    assert show(reader, STARTED, delta("Hel"), missed({**moved, "blocks": moved["blocks"][1:]})) == "Hello\n"
+    gone = show(Reader("demo", TURN), STARTED, delta("Hel"), missed(past(TURN, text="", status="failed")))
+    assert "no part of the answer" in gone
+
+
+def test_a_question_that_is_told_again_from_its_beginning_is_printed_once(reader: Reader) -> None:
+    """A pool does so on another connection: the text so far in one delta, then what follows."""
+    tool = ("tool_started", {"turn": TURN, "tool": "u1", "name": "Bash", "input": {"command": "ls"}})
+    begun = [STARTED, delta("One"), tool, delta("Tw", 2)]
+    again = [STARTED, delta("One"), tool, delta("Two a", 2), delta("nd three", 2)]
+    lost = ("lost", {"why": "Gone."})
+    submitted = ("submitted", {"turn": TURN, "status": "running"})
+    ending = [block("Two and three", 2), finished("Two and three")]
+    out = show(reader, submitted, *begun, lost, submitted, *again, *ending)
+    assert out == "One\n[· Bash ls]\nTw\n[Gone. Trying again…]\no and three\n"
+
+
+def test_a_question_that_was_answered_in_a_gap_is_printed_once(reader: Reader) -> None:
+    submitted = ("submitted", {"turn": TURN, "status": "completed"})
+    out = show(reader, submitted, STARTED, delta("Hel"), submitted, missed(past(TURN, "Hello")))
+    assert out == "Hello\n"
+
+
+def test_a_tail_begins_with_turns_of_the_past_as_they_read_then() -> None:
+    """As many as are asked for: none, or more than there are."""
+    turns = [past("t0", "Zero"), past("t1", "One", "two")]
+    assert show(Reader("demo"), joined(*turns)) == ""
+    assert show(Reader("demo", past=1), joined(*turns)) == "[ann> ask t1]\nOne\ntwo\n"
+    assert show(Reader("demo", past=9), joined(*turns)).startswith("[ann> ask t0]\nZero\n[ann> ask t1]\n")
+
+
+def test_a_tail_shows_what_it_missed_once() -> None:
+    """The rest of what it had begun to show, what came and went meanwhile, and what runs by now."""
+    reader = Reader("demo", past=0)
+    begun = [("turn_started", {"turn": "t1", "prompt": "ask t1", "author": "ann"}), delta("On", turn="t1")]
+    running = {"id": "t3", "author": "ann", "prompt": "ask t3", "blocks": []}
+    turns = [past("t0", "Zero"), past("t1", "One"), past("t2", "Two")]
+    out = show(reader, joined(turns[0]), *begun, joined(*turns, open_turn=running), joined(*turns))
+    assert out == "[ann> ask t1]\nOne\n[ann> ask t2]\nTwo\n[ann> ask t3]\n"
+
+
+def test_a_tail_of_a_new_session_shows_all_that_it_missed() -> None:
+    """Nothing was left out at first, so nothing is old."""
+    reader = Reader("demo")
+    assert show(reader, joined(), joined(past("t1", "One"))) == "[ann> ask t1]\nOne\n"
+
+
+def test_a_tail_that_missed_more_than_a_snapshot_has_says_so() -> None:
+    """The history has it."""
+    reader = Reader("demo")
+    show(reader, joined(past("t0", "Zero")))
+    assert "claude-bridge export demo" in show(reader, joined(past("t7", "Seven")))
+    many = [past(f"n{n}", "N") for n in range(CAUGHT_UP)]
+    new = Reader("demo")
+    assert "claude-bridge export demo" in show(new, joined(), joined(*many))
+    assert "claude-bridge export" not in show(new, joined(*many[1:], past("t8", "Eight")))
 
 
 def test_nothing_printed_can_steer_the_terminal(reader: Reader) -> None:
