@@ -31,13 +31,10 @@ setup: .venv/installed tests/js/node_modules/.installed bridge/console/index.htm
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-# The JS tests' packages; nothing to do as long as there are none.
-tests/js/node_modules/.installed: .venv/python $(wildcard tests/js/package-lock.json)
-	@if [[ -e tests/js/package-lock.json ]]; then \
-		echo "Installing the npm packages"; \
-		npm ci --prefix tests/js --no-audit --no-fund --silent; \
-		touch $@; \
-	fi
+tests/js/node_modules/.installed: .venv/python tests/js/package-lock.json
+	@echo "Installing the npm packages"
+	@npm ci --prefix tests/js --no-audit --no-fund --silent
+	@touch $@
 
 # What builds and tests the JavaScript client.
 clients/js/node_modules/.installed: .venv/python clients/js/package-lock.json
@@ -65,12 +62,11 @@ bridge/console/index.html: clients/console/node_modules/.installed scripts/build
 run: setup  ## serve on 127.0.0.1:4040; on the simulator where nobody is logged in
 	@scripts/run
 
-check: setup  ## what an edit needs, in seconds: format, lint, types, fast tests
+check: setup  ## what an edit needs, in seconds: format, lint, types, unit tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/pytest tests/test_architecture.py tests/unit $(wildcard tests/wire tests/contract) -m "not real and not soak"
-	@$(BIN)/pytest tests/integration/test_console_package.py
+	@$(BIN)/pytest tests/test_architecture.py tests/unit -m "not real and not soak" --numprocesses logical --dist worksteal
 
 test: setup .venv/browser .venv/elixir clients/js/node_modules/.installed  ## everything but the soak
 	@$(BIN)/ruff format --check .

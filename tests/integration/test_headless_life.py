@@ -168,7 +168,7 @@ async def test_the_pane_shows_the_conversation(rig: Rig) -> None:
     async with asyncio.timeout(WAIT_S):
         # tmux draws what it was given a moment later, and tells nobody.
         while not all(line in looks(rig) for line in wanted):  # noqa: ASYNC110
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
 
 
 # --- the bridge goes and comes back ----------------------------------------------------------------
@@ -194,7 +194,7 @@ async def test_a_turn_that_ended_meanwhile_is_read_up_to_its_end(rig: Rig) -> No
     await left_in_the_middle(rig, 20)
     async with asyncio.timeout(WAIT_S):
         while not frames_ended(rig):  # noqa: ASYNC110
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
     del rig.signals[:], rig.batches[:]
     rig._seen = 0
     assert await rig.adopt(None) is Liveness.ALIVE

@@ -164,7 +164,7 @@ async def asked(service: Service, name: str, prompt: str) -> str:
     """A turn, once it has finished."""
     turn: str = (await call(service, name, SubmitPrompt(prompt=prompt)))["turn"]
     while (await service.turn(ME, name, turn)).status != "completed":  # noqa: ASYNC110 - it waits for a quiet moment
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.005)
     return turn
 
 
@@ -359,8 +359,11 @@ def _die(descriptor: int) -> None:
 
 
 @pytest.mark.parametrize("status", ["completed", "unknown"])
-def test_a_turn_that_claude_has_lost_is_told(tmp_path: Path, projects: Path, status: Any) -> None:
+def test_a_turn_that_claude_has_lost_is_told(
+    tmp_path: Path, projects: Path, status: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its answer was told; only of one that broke off may nothing be kept."""
+    monkeypatch.setattr(forks_module, "LATE_S", 0.1)
     lost = KeptTurn(TurnId("lost"), True, status, True)
     asked = Branch(CONVERSATION, "into", (*branch().turns, lost))
     if status == "completed":

@@ -46,7 +46,7 @@ async def asked(house: House, service: Service, prompt: str = "x", name: str = "
 async def until(found: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not found():  # noqa: ASYNC110 - looked for in the open, where nobody tells
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.005)  # a busy loop would starve the journal
 
 
 async def until_state(service: Service, name: str, state: str) -> None:

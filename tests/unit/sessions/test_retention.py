@@ -260,7 +260,7 @@ async def test_a_full_disk_does_not_end_the_pruning(tmp_path: Path, monkeypatch:
                 running = group.create_task(pruning(house, history_turns=1).run())
                 await done.wait()
                 while len(await texts(service)) > 1:  # noqa: ASYNC110 - nobody is told
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0.005)
                 running.cancel()
         assert [line["problem"] for line in said if line["log_level"] == "warning"] == ["the disk is full"]
 
