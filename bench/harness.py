@@ -87,9 +87,9 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time that a process has had."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Processor time that a process has had: its clock, by the name that clock_getcpuclockid(3) gives it.
+    /proc counts in ticks of 10 ms, of which a short turn may have none."""
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def rss_kb(pid: int) -> int:
