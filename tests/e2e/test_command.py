@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import pytest
 
@@ -119,41 +118,42 @@ def test_a_submit_outlives_the_bridge(own_bridge: BridgeProcess) -> None:
     assert len(own_bridge.requests("words")) == 1
 
 
-@pytest.mark.parametrize("command", ["submit", "tail", "ask"])
-def test_what_ends_while_the_bridge_is_away_is_read_whole(own_bridge: BridgeProcess, command: str) -> None:
-    """Once, and nothing twice: the CLI has gone on, and its answer stands in a snapshot alone."""
-    own_bridge.run("start", "away")
+def test_what_ends_while_the_bridge_is_away_is_read_whole(own_bridge: BridgeProcess) -> None:
+    """Once, and nothing twice: the CLIs have gone on, and their answers stand in a snapshot alone."""
+    own_bridge.run("submit", "away", "hello", "--start")
     prompt = sim(words=12, gap_ms=200)
-    line = {"tail": ("tail", "away"), "submit": ("submit", "away", prompt), "ask": ("ask", prompt)}[command]
-    with waiting(own_bridge, *line) as reading:
-        assert reading.stdout is not None
-        if command == "tail":
-            own_bridge.run("submit", "away", "hello")
-            assert reading.stdout.readline() == "You said: hello\n"
-            with waiting(own_bridge, "submit", "away", prompt) as submit:
-                read = _through_a_restart(own_bridge, reading.stdout)
-                submit.communicate(timeout=END_S)
-            while "w11" not in read and (more := reading.stdout.readline()):
-                read += more
-            reading.send_signal(signal.SIGINT)
-            read += reading.communicate(timeout=END_S)[0]
-        else:
-            read = _through_a_restart(own_bridge, reading.stdout)
-            read += reading.communicate(timeout=END_S)[0]
-            assert reading.returncode == 0
-    assert read.split() == words(12).split()
+    with (
+        waiting(own_bridge, "tail", "away") as tail,
+        waiting(own_bridge, "ask", prompt) as ask,
+        waiting(own_bridge, "submit", "away", prompt) as submit,
+    ):
+        assert said(tail, len("You said: hello\n")) == "You said: hello\n"
+        read = {command: said(command, 3) for command in (tail, ask, submit)}
+        own_bridge.kill()
+        until_written(own_bridge, b"w10 w11", 2)
+        own_bridge.start()
+        for command in (ask, submit):
+            read[command] += said(command)
+            assert command.wait(END_S) == 0
+        while "w11" not in read[tail] and (more := said(tail, 1)):
+            read[tail] += more
+        tail.send_signal(signal.SIGINT)
+        read[tail] += said(tail)
+    assert [text.split() for text in read.values()] == [words(12).split()] * 3
 
 
-def _through_a_restart(bridge: BridgeProcess, out: IO[str]) -> str:
-    """Kill the bridge after the first word, and start it once its CLI has written the answer down."""
-    first = out.read(3)
-    bridge.kill()
+def said(command: subprocess.Popen[str], characters: int = -1) -> str:
+    """What it prints next: so much, or all until it ends."""
+    assert command.stdout is not None
+    return command.stdout.read(characters)
+
+
+def until_written(bridge: BridgeProcess, text: bytes, times: int) -> None:
+    """Until so many CLIs have said this in a whole message."""
     deadline = time.monotonic() + END_S
-    while not any(b"w10 w11" in f.read_bytes() for f in bridge.state_dir.glob("sessions/*/*/*out*")):
+    while sum(text in out.read_bytes() for out in bridge.state_dir.glob("sessions/*/*/out.ndjson")) < times:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    bridge.start()
-    return first
 
 
 def test_the_sessions_and_the_tree_are_shown(bridge: BridgeProcess) -> None:
