@@ -23,7 +23,8 @@ _PREVIEW = 200
 """Characters of a tool's input that are shown: enough to decide, short enough for one look."""
 CAUGHT_UP = 20
 """Turns that a snapshot is asked for: what may have ended while no connection told of it."""
-_TOLD = 10 * CAUGHT_UP
+_TOLD = 10_000
+"""Finished turns that are remembered: a snapshot has a thousand at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,8 @@ class Reader:
         if self._told is None:
             new = last(ended, self.past)
         else:
-            new = [turn for turn in ended if turn["id"] not in self._told]
+            told = set(self._told)
+            new = [turn for turn in ended if turn["id"] not in told]
             if new and len(new) == len(ended) and (self._told or len(ended) >= CAUGHT_UP):
                 yield from self._end_line()
                 yield Piece(
@@ -169,8 +171,10 @@ class Reader:
 
     def _withdraw(self, kept: set[int]) -> None:
         """What is shown of other blocks than those that are kept may be told again, and may not."""
-        gone = [block for block in self._shown if block not in kept]
-        self._void += [text for block in gone if (text := self._shown.pop(block))]
+        for block in [block for block in self._shown if block not in kept]:
+            text = self._shown.pop(block)
+            if text and block != self._again:  # of that one nothing was printed yet
+                self._void.append(text)
 
     def _begin(self, turn: str, author: str | None, prompt: str) -> Iterator[Piece]:
         yield from self._end_line()

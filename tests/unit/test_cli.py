@@ -20,6 +20,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from bridge import __version__, cli
+from bridge.reading import CAUGHT_UP
 from tests.fakes.bridge_peer import FAILURES, Peer, Script, scripted
 
 TOPIC = "session:demo"
@@ -272,6 +273,7 @@ def test_tail_shows_the_past_and_what_follows(run: Callable[..., Ran]) -> None:
 
     async def script(peer: Peer) -> None:
         join = await peer.expect("phx_join")
+        assert join.payload["turns"] == CAUGHT_UP
         await join.reply(JOINED | {"turns": [{"id": f"t{n}", **past} for n in range(9)]})
         for seq, (event, payload) in enumerate([("turn_started", STARTED), delta("Hello you"), end()], 1):
             await peer.broadcast(TOPIC, event, seq=seq, **payload)
@@ -279,10 +281,30 @@ def test_tail_shows_the_past_and_what_follows(run: Callable[..., Ran]) -> None:
         await peer.until_closed()
 
     with bridge(script):
-        ran = run("tail", "demo", "--turns", "1")
-    assert (ran.status, ran.out) == (0, "Yes\nHello you\n")
+        ran = run("tail", "demo")
+    assert (ran.status, ran.out) == (0, "Yes\n" * 3 + "Hello you\n")
     assert "ann> before" in ran.err
     assert "local> hi" in ran.err
+
+
+@pytest.mark.parametrize("count", [0, 1, 99])
+def test_tail_begins_with_as_many_turns_as_are_asked_for(run: Callable[..., Ran], count: int) -> None:
+    """A snapshot has more of them, for what may be missed later."""
+    past = [{"id": f"t{n}", "prompt": "x", "status": "completed", "text": f"Yes {n}"} for n in range(9)]
+
+    async def script(peer: Peer) -> None:
+        join = await peer.expect("phx_join")
+        assert join.payload["turns"] == max(count, CAUGHT_UP)
+        await join.reply(JOINED | {"turns": past})
+        await peer.broadcast(TOPIC, "phx_close")
+        await peer.until_closed()
+
+    wanted = past[max(0, 9 - count) :]
+    with bridge(script, script):
+        shown = run("tail", "demo", "--turns", str(count))
+        told = run("tail", "demo", "--turns", str(count), "--json")
+    assert shown.out.splitlines() == [turn["text"] for turn in wanted]
+    assert json.loads(told.out.splitlines()[0])["turns"] == wanted
 
 
 def test_export_prints_every_turn_there_ever_was(

@@ -308,6 +308,21 @@ def test_a_tail_shows_what_it_missed_once() -> None:
     assert out == "[ann> ask t1]\nOne\n[ann> ask t2]\nTwo\n[ann> ask t3]\n"
 
 
+def test_a_tail_with_a_long_past_shows_none_of_it_again() -> None:
+    """However much the first snapshot had: a tail may begin with a thousand turns."""
+    turns = [past(f"t{n}", "N") for n in range(1000)]
+    reader = Reader("demo", past=1000)
+    assert show(reader, joined(*turns)).count("N\n") == 1000
+    assert show(reader, joined(*turns)) == ""
+
+
+def test_a_preview_that_was_being_told_again_stands_there_once(reader: Reader) -> None:
+    """Of two discarded blocks only the first was printed; both are gone behind the gap."""
+    moved = past(TURN, "", "", "Hello")
+    moved["blocks"] = moved["blocks"][2:]
+    assert show(reader, STARTED, delta("Hello"), DISCARD, delta("Hel", 1), missed(moved)) == "Hello\n"
+
+
 def test_a_tail_of_a_new_session_shows_all_that_it_missed() -> None:
     """Nothing was left out at first, so nothing is old."""
     reader = Reader("demo")
