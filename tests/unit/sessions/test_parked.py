@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from bridge.events import RequestId
 from bridge.service import Service
 from bridge.signals import AnswerNeeded, ProcessReady, UpstreamActive
 from tests.fakes.backend import FakeBackend
+from tests.fakes.tui import until
 from tests.unit.sessions.test_sessions_together import ME, House, Viewer, call
 
 SOON = 0.01
@@ -41,12 +41,6 @@ async def asked(house: House, service: Service, prompt: str = "x", name: str = "
     await call(service, name, SubmitPrompt(prompt=prompt))
     await viewer.until("turn_finished")
     return viewer
-
-
-async def until(found: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not found():  # noqa: ASYNC110 - looked for in the open, where nobody tells
-            await asyncio.sleep(0.005)  # a busy loop would starve the journal
 
 
 async def until_state(service: Service, name: str, state: str) -> None:
