@@ -62,7 +62,7 @@ bridge/console/index.html: clients/console/node_modules/.installed scripts/build
 run: setup  ## serve on 127.0.0.1:4040; on the simulator where nobody is logged in
 	@scripts/run
 
-check: setup  ## what an edit needs, in seconds: format, lint, types, unit tests
+check: setup  ## what an edit needs, in half a minute: format, lint, types, unit tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
