@@ -10,8 +10,8 @@ UNIT = Path(__file__).parent / "unit"
 pytest_plugins = (
     "tests.fakes.chromium",
     "tests.fakes.phoenix_js",
-    "tests.fakes.bridge",
     "tests.fakes.simulator",
+    "tests.fakes.bridge",
 )
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

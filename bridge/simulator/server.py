@@ -27,7 +27,8 @@ WRITE_BYTES = 16 * 1024
 """What is sent without a pause is written together up to this size: a write costs more than an event."""
 CUT_DELAY_S = 0.1
 """Before a connection is cut: Node's fetch throws away what it holds unread when its connection ends, and
-Claude Code would see none of the deltas that came with the cut.
+Claude Code would see none of the deltas that came with the cut. On a busy machine it may need longer than
+this: a cut that has to come behind what was read is a hang that is cut (`POST /_sim/cut`).
 """
 RECORDED_REQUESTS = 200
 RECORDED_BYTES = 32 * 1024 * 1024
@@ -47,6 +48,8 @@ class Simulator:
         self._recorded: deque[tuple[int, dict[str, Any]]] = deque()
         self._recorded_bytes = 0
         self._received = 0
+        self._cut_now = asyncio.Event()
+        """Ends the streams that hang; each cut has one of its own."""
         self._limited_until = 0.0
         """Until then (wall time) every request is refused, as for an account that has reached its limit."""
 
@@ -59,6 +62,7 @@ class Simulator:
         app.router.add_get("/v1/models/{model}", _model)
         app.router.add_get("/_sim/requests", self._requests)
         app.router.add_delete("/_sim/requests", self._forget)
+        app.router.add_post("/_sim/cut", self._cut)
         for path in ("/", "/healthz", "/api/hello"):  # Claude Code's TUI probes the last one
             app.router.add_get(path, _alive)
         return app
@@ -87,7 +91,7 @@ class Simulator:
         if not streams:
             response: web.StreamResponse = _json(answer.as_json())
         else:
-            response = await _stream(request, answer, plan, fault)
+            response = await _stream(request, answer, plan, fault, self._cut_now)
         if fault is None:
             self._ledger.answered(conversation, plan)
         return response
@@ -135,6 +139,13 @@ class Simulator:
         self._recorded_bytes = 0
         return web.Response(status=204)
 
+    async def _cut(self, request: web.Request) -> web.StreamResponse:
+        """What hangs is cut. Whoever has seen what its client made of it knows what the cut comes behind;
+        after a time alone, a client that was held up may not have looked yet."""
+        cut_now, self._cut_now = self._cut_now, asyncio.Event()
+        cut_now.set()
+        return web.Response(status=204)
+
 
 class _Refused(Exception):
     """Ends a handler with one of the API's errors."""
@@ -179,7 +190,7 @@ async def _alive(request: web.Request) -> web.StreamResponse:
 
 
 async def _stream(
-    request: web.Request, answer: messages.Answer, plan: Plan, fault: Fault | None
+    request: web.Request, answer: messages.Answer, plan: Plan, fault: Fault | None, cut_now: asyncio.Event
 ) -> web.StreamResponse:
     """Sends the answer's events, `gap_s` between deltas, of these only as many as the fault lets through."""
     response = web.StreamResponse(
@@ -210,14 +221,15 @@ async def _stream(
     await _flush(response, waiting)
     if fault is None or fault.kind is FaultKind.ERROR:
         await response.write_eof()
-    elif fault.kind is FaultKind.HANG:
-        await asyncio.Event().wait()  # until the client leaves or the simulator ends
+        return response
+    if fault.kind is FaultKind.HANG:
+        await cut_now.wait()  # or until the client leaves, or the simulator ends
     else:
         await asyncio.sleep(CUT_DELAY_S)
-        if request.transport is not None:
-            # Sends what was written, then closes: every delta arrives, the end of the response never does.
-            # (An abort could throw away the last deltas, and how many arrive would be chance.)
-            request.transport.close()
+    if request.transport is not None:
+        # Sends what was written, then closes: every delta arrives, the end of the response never does.
+        # (An abort could throw away the last deltas, and how many arrive would be chance.)
+        request.transport.close()
     return response
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
-
 import pytest
 
 from tests.contract.awkward import CASES, LARGE, Case, Refused
@@ -26,9 +23,7 @@ def cases(some: list[Case]) -> pytest.MarkDecorator:
 @pytest.fixture
 def record(bridge: BridgeProcess) -> BridgeProcess:
     """The bridge, with nothing asked of its simulator yet."""
-    port = json.loads((bridge.state_dir / "simulator.json").read_bytes())["port"]
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/_sim/requests", method="DELETE")
-    urllib.request.urlopen(request, timeout=30).close()
+    bridge.simulator.forget()
     return bridge
 
 

@@ -24,23 +24,32 @@ def test_an_overloaded_api_is_asked_again(bridge: BridgeProcess, sessions: Sessi
     assert channel.heard[-1].payload.get("session", {}).get("reason") is None
 
 
-def test_a_stream_that_was_cut_is_told_anew(sessions: Sessions) -> None:
+def test_a_stream_that_was_cut_is_told_anew(bridge: BridgeProcess, sessions: Sessions) -> None:
     """The preview is discarded, and the one that follows is the block's text."""
-    story = sessions.talk().ask(f"count {sim(words=40, drop_after=17, gap_ms=2)}")
+    channel = sessions.talk()
+    turn = channel.submit(f"count {sim(words=40, hang_after=20, gap_ms=2, times=1)}")
+    channel.until(lambda: "".join(channel.so_far(turn).deltas) == words(20) or None, "so many words")
+    bridge.simulator.cut()
+    story = channel.story(turn)
     assert_well_told(story)
     told = [h.event for h in story.heard if h.event in ("delta", "discard", "block")]
     assert told.count("discard") == 1
     first = story.deltas[: told.index("discard")]
-    assert "".join(first) == words(17)
+    assert "".join(first) == words(20)
     assert "".join(story.deltas[len(first) :]) == words(40)
     assert (story.blocks, story.text) == ({0: words(40)}, words(40).rstrip())
 
 
-def test_a_settled_block_stands_when_the_stream_is_cut_behind_it(sessions: Sessions) -> None:
+def test_a_settled_block_stands_when_the_stream_is_cut_behind_it(
+    bridge: BridgeProcess, sessions: Sessions
+) -> None:
     """Only what had not come whole is discarded. The CLI asks for the rest without a terminal; in one it asks
     the person to send the prompt again."""
     channel = sessions.talk()
-    story = channel.ask(sim(thinking="hm hm", words=30, drop_after=10))
+    turn = channel.submit(sim(thinking="hm hm", words=30, hang_after=15, times=1))
+    channel.wait("delta", turn=turn, kind="text")  # in a terminal once a line is whole
+    bridge.simulator.cut()
+    story = channel.story(turn)
     assert_well_told(story)
     assert story.blocks[0] == "hm hm"
     if sessions.tui:

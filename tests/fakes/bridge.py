@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import time
-import urllib.request
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from bridge.drill.ledger import prompts_of
 from bridge.drill.stage import END_S, ROOT, START_S, Stage, cmdline, ended, remove_socket
 from bridge.simulator.script import scripted as sim
 from tests.fakes.phoenix_js import Clients, JsChannel, JsSocket
+from tests.fakes.simulator import RunningSimulator
 
 __all__ = [
     "END_S",
@@ -101,16 +101,13 @@ class BridgeProcess(Stage):
         return pid
 
     @property
-    def simulator_port(self) -> int:
-        port: int = json.loads((self.state_dir / "simulator.json").read_bytes())["port"]
-        return port
+    def simulator(self) -> RunningSimulator:
+        said = json.loads((self.state_dir / "simulator.json").read_bytes())
+        return RunningSimulator(f"http://127.0.0.1:{said['port']}", said["pid"])
 
     def requests(self, containing: str = "") -> list[Json]:
         """What the CLIs asked the simulator, oldest first: those whose last prompt has this text."""
-        url = f"http://127.0.0.1:{self.simulator_port}/_sim/requests"
-        with urllib.request.urlopen(url, timeout=30) as answer:
-            recorded: list[Json] = json.load(answer)["requests"]
-        asked = [r for r in recorded if r["path"] == "/v1/messages"]
+        asked = [r for r in self.simulator.requests() if r["path"] == "/v1/messages"]
         return [r for r in asked if not containing or any(containing in text for text in prompts_of(r))]
 
 

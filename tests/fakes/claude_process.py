@@ -81,14 +81,21 @@ class ClaudeProcess:
             self._process.kill()
             await self._process.wait()
 
-    async def ask(self, prompt: str, answer: Callable[[Frame], Frame] = allow) -> Turn:
-        """Submits a prompt and reads until its result, answering permission requests on the way."""
+    async def ask(
+        self,
+        prompt: str,
+        answer: Callable[[Frame], Frame] = allow,
+        heard: Callable[[Turn], None] = lambda turn: None,
+    ) -> Turn:
+        """Submits a prompt and reads until its result, answering permission requests on the way. `heard` is
+        called at every frame."""
         await self._write({"type": "user", "message": {"role": "user", "content": prompt}})
         turn = Turn()
         async with asyncio.timeout(TURN_S):
             while not turn.frames or turn.result["type"] != "result":
                 frame = await self._read()
                 turn.frames.append(frame)
+                heard(turn)
                 if frame["type"] == "control_request":
                     said: Frame = {"subtype": "success", "request_id": frame["request_id"]}
                     said["response"] = answer(frame["request"])

@@ -272,7 +272,11 @@ class JsChannel:
     def story(self, turn: str) -> Story:
         """All that was told of a turn, once it has finished."""
         self.wait("turn_finished", turn=turn)
-        return Story([h for h in self.heard if _of_turn(h.payload, turn)])
+        return self.so_far(turn)
+
+    def so_far(self, turn: str) -> Story:
+        """What was told of a turn until now."""
+        return Story([h for h in list(self.heard) if _of_turn(h.payload, turn)])
 
     def wait_number(self, seq: int) -> None:
         """Until the event of this number has come."""

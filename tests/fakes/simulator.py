@@ -25,6 +25,10 @@ class RunningSimulator:
     base_url: str
     pid: int
 
+    @property
+    def port(self) -> int:
+        return int(self.base_url.rpartition(":")[2])
+
     def requests(self) -> list[dict[str, Any]]:
         """What was asked since the test began, oldest first."""
         with urllib.request.urlopen(f"{self.base_url}/_sim/requests", timeout=10) as answer:
@@ -32,8 +36,15 @@ class RunningSimulator:
             return recorded
 
     def forget(self) -> None:
-        request = urllib.request.Request(f"{self.base_url}/_sim/requests", method="DELETE")
-        urllib.request.urlopen(request, timeout=10).close()
+        _tell(f"{self.base_url}/_sim/requests", "DELETE")
+
+    def cut(self) -> None:
+        """The connections of the streams that hang."""
+        _tell(f"{self.base_url}/_sim/cut", "POST")
+
+
+def _tell(url: str, method: str) -> None:
+    urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=10).close()
 
 
 def start_simulator(*arguments: str) -> tuple[subprocess.Popen[str], RunningSimulator]:

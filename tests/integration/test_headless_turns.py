@@ -212,10 +212,17 @@ async def test_an_overloaded_api_is_tried_again(rig: Rig) -> None:
     assert end(turn).status == "completed"
 
 
-async def test_a_cut_connection_drops_the_preview_and_brings_the_text(rig: Rig) -> None:
+async def test_a_cut_connection_drops_the_preview_and_brings_the_text(
+    rig: Rig, simulator: RunningSimulator
+) -> None:
     """The same number begins again."""
     await rig.start()
-    turn = await rig.ask(sim(words=20, drop_after=7, times=1))
+    before = len(rig.signals)
+    await rig.send(sim(words=20, hang_after=7, times=1))
+    await rig.until(TextArrived)
+    simulator.cut()
+    await rig.until(TurnEnded)
+    turn = rig.signals[before:]
     dropped = [s for s in turn if isinstance(s, BlockDropped)]
     assert dropped == [BlockDropped(0)]
     assert previews(turn) == finals(turn) == {0: words(20)}

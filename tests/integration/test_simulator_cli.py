@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fakes.claude_process import ClaudeProcess, Frame, allow, deny
+from tests.fakes.claude_process import ClaudeProcess, Frame, Turn, allow, deny
 from tests.fakes.simulator import RunningSimulator
 
 pytestmark = pytest.mark.real
@@ -112,9 +112,23 @@ async def test_two_overloads_are_retried_and_the_third_attempt_answers(
     assert (turn.result["result"], len(simulator.requests())) == ("done", 3)
 
 
-async def test_a_cut_stream_begins_again_from_nothing(claude: ClaudeProcess) -> None:
+def cut_behind(simulator: RunningSimulator, *counts: int) -> Callable[[Turn], None]:
+    """Cuts the stream that hangs when so many deltas have been heard, of all attempts together."""
+    to_come = list(counts)
+
+    def heard(turn: Turn) -> None:
+        if to_come and len(turn.deltas()) == to_come[0]:
+            del to_come[0]
+            simulator.cut()
+
+    return heard
+
+
+async def test_a_cut_stream_begins_again_from_nothing(
+    claude: ClaudeProcess, simulator: RunningSimulator
+) -> None:
     """The deltas of both attempts are seen, one block is true."""
-    turn = await claude.ask(sim(words=6, drop_after=3))
+    turn = await claude.ask(sim(words=6, hang_after=3, times=1), heard=cut_behind(simulator, 3))
     assert turn.deltas() == ["w0 ", "w1 ", "w2 ", *(f"w{i} " for i in range(6))]
     assert [block["text"] for block in turn.blocks("text")] == ["w0 w1 w2 w3 w4 w5 "]
     assert len(turn.of("system", "api_retry")) == 1
@@ -126,7 +140,7 @@ async def test_a_stream_that_is_cut_every_time_is_answered_without_streaming(
     """The CLI's last resort: a block whose text never was in a delta."""
     env = {**claude_env, "CLAUDE_CODE_MAX_RETRIES": "1"}
     async with ClaudeProcess(claude_path, env, tmp_path) as claude:
-        turn = await claude.ask(sim(words=4, drop_after=2, times=9))
+        turn = await claude.ask(sim(words=4, hang_after=2), heard=cut_behind(simulator, 2, 4))
     assert [request["stream"] for request in simulator.requests()][-1] is not True
     assert (turn.deltas(), turn.result["result"]) == (["w0 ", "w1 "] * 2, "w0 w1 w2 w3 ")
 

@@ -84,7 +84,7 @@ class Scene:
         self.bridge = bridge
         self.name = name
         self.watcher = watcher
-        self.record = Record(bridge.simulator_port)
+        self.record = Record(bridge.simulator.port)
         self.prompts: list[Prompt] = []
         self._writer = Writer(name, "a", bridge.home / "effects", random.Random(seed))
 

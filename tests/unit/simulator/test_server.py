@@ -46,6 +46,12 @@ async def deltas(response: ClientResponse) -> list[str]:
     return [event["delta"]["text"] for event in texts] + cut
 
 
+async def read_until(last: bytes, response: ClientResponse) -> None:
+    seen = b""
+    while last not in seen:
+        seen += await response.content.readany()
+
+
 async def test_a_message_is_answered_whole(client: Client) -> None:
     """Without `stream`, in one body."""
     response = await post(client, "hello")
@@ -134,13 +140,23 @@ async def test_a_stream_may_end_in_an_error_event(client: Client) -> None:
 async def test_a_hanging_stream_sends_its_deltas_and_falls_silent(client: Client) -> None:
     """The connection stays open until the client leaves."""
     response = await post(client, '[[sim {"words": 5, "hang_after": 1}]]', stream=True)
-    seen = b""
-    while b"w0 " not in seen:
-        seen += await response.content.readany()
+    await read_until(b"w0 ", response)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await response.content.readany()
     response.close()
+
+
+async def test_a_hanging_stream_can_be_cut(client: Client) -> None:
+    """When whoever asked for it has seen enough; those that come later hang until the next cut."""
+    prompt = '[[sim {"words": 5, "hang_after": 2}]]'
+    for _ in range(2):
+        response = await post(client, prompt, stream=True)
+        await read_until(b"w1 ", response)
+        assert (await client.post("/_sim/cut")).status == 204
+        async with asyncio.timeout(5):
+            with pytest.raises(ClientPayloadError):
+                await response.content.read()
 
 
 async def test_a_client_that_leaves_ends_its_answer(client: Client) -> None:
