@@ -30,11 +30,11 @@ from bridge.transports.http import make_app, make_runner
 from bridge.transports.topics import Topics
 from bridge.wire import requests
 from bridge.wire.formats import ENCODERS
+from tests.fakes.house import House
 from tests.fakes.peers import WAYS, Peer
 from tests.fakes.peers.rest import RestPeer
 from tests.fakes.phoenix import PhoenixClient, Speaker, polling
 from tests.fakes.phoenix_js import Refused
-from tests.unit.sessions.test_sessions_together import House
 
 # --- the tokens ------------------------------------------------------------------------------------
 

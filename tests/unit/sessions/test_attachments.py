@@ -30,9 +30,9 @@ from bridge.sessions.records import (
 from bridge.sessions.starts import Starts
 from tests.fakes.backend import FakeBackend
 from tests.fakes.files import pdf, png
+from tests.fakes.house import ME, House, call
 from tests.fakes.journals import damage, reopened
 from tests.fakes.records import DEMO, session, turn
-from tests.unit.sessions.test_sessions_together import ME, House, call
 
 JPEG, GIF, WEBP = b"\xff\xd8\xff\xe0..", b"GIF89a..", b"RIFF\0\0\0\0WEBPVP8 "
 

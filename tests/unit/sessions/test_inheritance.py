@@ -40,9 +40,9 @@ from bridge.sessions.backends.past import TranscriptPast
 from bridge.sessions.journal import DeleteSession, SaveBlock, SaveSession, SaveTurn
 from bridge.sessions.journal_schema import open_database
 from bridge.sessions.records import CopyTurns, SaveRequest
+from tests.fakes.house import ME, House, call
 from tests.fakes.records import DEMO, request, session, turn
 from tests.unit.sessions.claude.test_past import golden, read
-from tests.unit.sessions.test_sessions_together import ME, House, call
 
 FORK = SessionName("fork")
 BLOCKS = (

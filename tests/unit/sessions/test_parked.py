@@ -24,8 +24,8 @@ from bridge.events import RequestId
 from bridge.service import Service
 from bridge.signals import AnswerNeeded, ProcessReady, UpstreamActive
 from tests.fakes.backend import FakeBackend
+from tests.fakes.house import ME, House, Viewer, call
 from tests.fakes.tui import until
-from tests.unit.sessions.test_sessions_together import ME, House, Viewer, call
 
 SOON = 0.01
 """A session is parked after so many seconds."""
@@ -292,12 +292,10 @@ class Slow(FakeBackend):
         self.launch = launch
 
 
-async def test_no_more_processes_start_at_once_than_allowed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_more_processes_start_at_once_than_allowed(tmp_path: Path) -> None:
     """The next begins when one is ready, or is not wanted any more; who has a prompt waits the least."""
-    monkeypatch.setattr("tests.unit.sessions.test_sessions_together.FakeBackend", Slow)
     house = House(tmp_path, starts_at_once=1)
+    house.backend_type = Slow
 
     async def begun(*names: str) -> None:
         await until(lambda: {n for n, b in house.backends.items() if b.launch is not None} == set(names))

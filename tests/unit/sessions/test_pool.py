@@ -20,7 +20,7 @@ from bridge.sessions.pool import Asked
 from bridge.signals import BlockSettled, ProcessExited, TextArrived, ToolAnswered, ToolCalled, TurnEnded
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import JumpingClock
-from tests.unit.sessions.test_sessions_together import ME, House, Viewer
+from tests.fakes.house import ME, House, Viewer
 
 OTHER = Principal("other", frozenset({"watch", "prompt"}), credential="other")
 

@@ -24,9 +24,9 @@ from bridge.sessions.journal_schema import SCHEMA
 from bridge.sessions.records import GiveBack, PruneTurns
 from bridge.sessions.retention import DAY_S, SPARE_PAGES, STEP, Retention
 from tests.fakes.clock import FakeClock
+from tests.fakes.house import ME, House, Viewer, call
 from tests.fakes.journals import reopened
 from tests.fakes.records import DEMO, request, session, turn
-from tests.unit.sessions.test_sessions_together import ME, House, Viewer, call
 
 BIG = "x" * 100_000
 
