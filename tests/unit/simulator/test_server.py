@@ -49,7 +49,9 @@ async def deltas(response: ClientResponse) -> list[str]:
 async def read_until(last: bytes, response: ClientResponse) -> None:
     seen = b""
     while last not in seen:
-        seen += await response.content.readany()
+        more = await response.content.readany()
+        assert more, f"the stream ended before {last!r}"
+        seen += more
 
 
 async def test_a_message_is_answered_whole(client: Client) -> None:
