@@ -651,7 +651,7 @@ class SessionCore:
             until, why = at + LIMIT_AGAIN_S, f"{why}; when it resets was not said"
         out = self.limited(until if until > at else at + LIMIT_SOON_S, why, at)
         if self.phase is Phase.BUSY and self.open and s.untouched and self.open.source == "client":
-            out = [*self.requests.withdraw_all(), *self._put_back(why), *out]
+            out = [*self._put_back(why), *out]
             out += self._to(Phase.IDLE, "limit", at)
         return out
 
@@ -726,7 +726,7 @@ class SessionCore:
         self.facts.turns -= 1
         self.queue.appendleft(turn)
         queued = TurnQueued(turn.id, turn.key, turn.prompt, turn.author, 0, why, turn.attachments)
-        return [TurnAdvanced(turn, "queued"), queued]
+        return [*self.requests.withdraw_all(), TurnAdvanced(turn, "queued"), queued]
 
     def _close_turn(self, turn: Turn) -> list[Output]:
         self.open = None
