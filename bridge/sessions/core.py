@@ -596,8 +596,9 @@ class SessionCore:
         )
         if not self.requests.opened(request):
             return []
+        out = self._upstream_active(at)  # who asks has begun
         self._evidence = Evidence("permission", at)
-        return [RequestOpened(request), self._changed()]
+        return [*out, RequestOpened(request), self._changed()]
 
     def _closed(self, closed: Sequence[RequestAnswered], at: float) -> list[Output]:
         out: list[Output] = list(closed)

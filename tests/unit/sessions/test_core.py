@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.commands import AnswerRequest, StartOptions, SubmitPrompt
+from bridge.commands import AfterReboot, AnswerRequest, StartOptions, SubmitPrompt
 from bridge.errors import (
     InvalidPayload,
     PromptEmpty,
@@ -393,6 +393,19 @@ def test_a_request_that_claude_no_longer_needs_is_withdrawn(signal: Any) -> None
     assert of(RequestAnswered, core.observe(signal, 4.0)) == [
         RequestAnswered(RequestId("r1"), "withdrawn", None)
     ]
+
+
+@pytest.mark.parametrize("then", ["stop", "pending", "resume"])
+def test_a_question_of_a_process_that_is_gone_is_withdrawn(then: AfterReboot) -> None:
+    """And its turn is not sent again, though it had said nothing: who asks has begun."""
+    core = ready()
+    submit(core, "t1")
+    core.observe(AnswerNeeded(RequestId("r1"), "permission", "Bash", {}), 3.0)
+    core.adopt(4.0)
+    out = core.found_gone("it is gone", then, 5.0)
+    assert of(RequestAnswered, out) == [RequestAnswered(RequestId("r1"), "withdrawn", None)]
+    assert [o.status for o in of(TurnFinished, out)] == ["unknown"]
+    assert (core.snapshot(()).requests, list(core.queue)) == ((), [])
 
 
 def test_a_turn_that_nobody_submitted_is_a_turn() -> None:
