@@ -359,7 +359,7 @@ class Bridge:
         spares = Spares(premises, config.spares)
         registry = Registry(
             journal,
-            self._backends(tmux, claude, hooks, api, watch, spares),
+            self._backends(tmux, claude, hooks, api, watch, spares, lambda name: topic(name).viewers),
             publisher,
             forget,
             sessions,
@@ -417,10 +417,11 @@ class Bridge:
         api: ApiHost,
         watch: FileWatch,
         spares: Spares,
+        viewers: Callable[[SessionName], int],
     ) -> dict[str, BackendKind]:
         state = self.config.state_dir
         headless = Host(state, tmux, watch, claude, os.environ, spares)
-        tui = TuiHost(state, tmux, watch, StatusFiles(watch), hooks, claude, os.environ)
+        tui = TuiHost(state, tmux, watch, StatusFiles(watch), hooks, claude, os.environ, viewers)
         folder = state / "sessions"
         return {
             "headless": BackendKind(

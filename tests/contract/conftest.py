@@ -14,6 +14,7 @@ BACKENDS = ("headless", "tmux", "api")
 NO_TOOLS = "an api session has no tools, and so none to permit"
 NOT_OF_THE_API = {
     "test_turns_tools": NO_TOOLS,
+    "test_turns_agents": NO_TOOLS,
     "test_a_session_works_where_it_is_told_to": NO_TOOLS,
     "test_an_allowed_tool_needs_no_permission_and_a_disallowed_one_is_not_there": NO_TOOLS,
     "test_a_permission_mode_is_changed": NO_TOOLS,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.test_turns_agents import delegating
 from tests.fakes.bridge import BridgeProcess, Sessions, running_bridge, sim
 from tests.fakes.person import Person, editor_in
 from tests.fakes.phoenix_js import Clients, JsChannel, Json, Refused
@@ -324,3 +325,24 @@ def test_what_was_answered_while_the_bridge_was_away_is_closed(
     assert (look["requests"], look["open_turn"]) == ([], None)
     assert (look["turns"][-1]["status"], look["turns"][-1]["text"]) == ("completed", "that was it")
     assert again.ask("next").text == "You said: next"
+
+
+def test_what_an_agent_asks_is_shown_in_the_terminal_where_no_client_sees_it(
+    sessions: Sessions, attach: Attach, tmp_path: Path
+) -> None:
+    """The TUI shows no dialog for an agent in the background as long as a client may answer."""
+    channel = sessions.join()
+    person = attach(channel)
+    turn = channel.submit(delegating(f"touch {tmp_path / 'made'}"))
+    opened(channel, turn)
+    channel.leave()
+    person.until_shown(DIALOG)
+    again = sessions.look(channel)
+    (request,) = again.joined["requests"]
+    with pytest.raises(Refused):
+        again.push("answer", {"request": request["id"], "decision": "deny"})
+    assert sessions.look(channel).joined["requests"] == [request]
+    person.choose("1", DIALOG)
+    story = again.story(turn)
+    assert (story.status, closed(again, request)) == ("completed", ("allowed", None))
+    assert (tmp_path / "made").exists()

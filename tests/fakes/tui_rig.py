@@ -116,7 +116,8 @@ class TuiRig:
             self.hooks.bind()
             environ = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.folder), "LANG": "C.UTF-8"}
             self.host = TuiHost(
-                self.state_dir, self.tmux, watch, StatusFiles(watch), self.hooks, self.claude, environ
+                *(self.state_dir, self.tmux, watch, StatusFiles(watch), self.hooks, self.claude, environ),
+                lambda name: self.viewers,
             )
             journal = await Journal.open(self.state_dir / "journal.db")
             stack.push_async_callback(journal.close)

@@ -23,7 +23,7 @@ from bridge.config import ClaudeConfig
 from bridge.sessions.backends.base import Answer
 from bridge.sessions.claude.launch import find_claude
 from bridge.sessions.claude.stream_json import ControlAsked, ControlReply, StreamParser
-from bridge.signals import AnswerNeeded, ProcessExited, TextArrived, TurnEnded
+from bridge.signals import AnswerNeeded, BlockSettled, ProcessExited, TextArrived, TurnEnded
 from tests.fakes.headless import Rig
 from tests.fakes.simulator import start_simulator, stop_simulator
 
@@ -89,6 +89,25 @@ async def goes_on_by_itself(rig: Rig) -> None:
     await rig.until(TurnEnded)
 
 
+async def agent(rig: Rig) -> None:
+    """It is in the background where Claude does not say otherwise, and asks when the answer stands."""
+    await rig.send(
+        sim(text="It works.", tools=[["Agent", agent_that({"command": "touch made"}, first_ms=500)]])
+    )
+    asked = await rig.until(AnswerNeeded)
+    await rig.backend.answer(asked.request, Answer(True, asked.input))
+    await rig.until(TurnEnded)
+
+
+async def agent_interrupted(rig: Rig) -> None:
+    await rig.send(sim(text="It works.", tools=[["Agent", agent_that({"command": "echo; sleep 60"})]]))
+    while (await rig.until(BlockSettled)).text != "It works.":
+        pass
+    await asyncio.sleep(0.5)
+    await rig.backend.interrupt()
+    await rig.until(TurnEnded)
+
+
 async def sent_twice(rig: Rig) -> None:
     prompt = sim(text="Once.")
     turn = await rig.send(prompt)
@@ -103,6 +122,11 @@ async def killed(rig: Rig) -> None:
     assert rig.backend.pid is not None
     os.kill(rig.backend.pid, signal.SIGKILL)
     await rig.until(ProcessExited)
+
+
+def agent_that(bash: dict[str, Any], **more: Any) -> dict[str, Any]:
+    prompt = sim(text="Hi from below.", tools=[["Bash", bash]], **more)
+    return {"description": "Say hi", "subagent_type": "general-purpose", "prompt": prompt}
 
 
 SUBAGENT = {
@@ -132,6 +156,8 @@ CASES: dict[str, Case] = {
     "error_in_stream": asks({"words": 12, "error_after": 5, "times": 1}),
     "cut_short": asks({"text": "And so", "stop_reason": "max_tokens"}),
     "goes_on_by_itself": goes_on_by_itself,
+    "agent": agent,
+    "agent_interrupted": agent_interrupted,
     "sent_twice": sent_twice,
     "killed": killed,
 }

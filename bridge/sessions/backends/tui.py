@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -89,6 +89,8 @@ class TuiHost:
     claude: ClaudeConfig
     environ: Mapping[str, str]
     """The bridge's own environment, of which the CLI gets what `launch` lets through."""
+    viewers: Callable[[SessionName], int]
+    """How many clients see what is asked in a session."""
 
     def backend(self, name: SessionName, sink: Sink) -> TuiBackend:
         return TuiBackend(name, sink, self)
@@ -288,6 +290,16 @@ class TuiBackend:
             await asyncio.sleep(LOOK_S)
             if self._typist is not None:
                 await self._typist.look_again()
+            await self._leave_to_person()
+
+    async def _leave_to_person(self) -> None:
+        """What no client is there to answer, a person who is attached is to see."""
+        link = self._link
+        if link is None or not link.reader.unseen(_now()) or self._host.viewers(self._name):
+            return
+        with contextlib.suppress(TmuxError):
+            if await self.attended():
+                link.leave_to_person()
 
     async def _call_for_help(self, link: TuiLink) -> None:
         """Most likely a dialog, which another start would only show again: a person has to answer it."""
@@ -470,7 +482,7 @@ class TuiBackend:
         await link.until(lambda: reader.asks(request) or reader.outcome(request) is not None, ASK_S)
         rivals = await self._host.tmux.typed_at(self._session) is not None
         if not await link.answer(request, said, "allowed" if answer.allow else "denied", rivals=rivals):
-            if reader.outcome(request) is None:
+            if reader.outcome(request) is None and not link.left_to_person(request):
                 link.emit([AnswerMoot(request)], "terminal")
             raise BackendError("it can be answered in the terminal only, or was")
 

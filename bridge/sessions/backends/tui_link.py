@@ -75,6 +75,8 @@ class TuiLink:
         self._sink = sink
         self._watch = watch
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._left: set[str] = set()
+        """Questions that only the terminal can answer."""
         self._tail: Tail | None = None
         self._path: Path | None = None
         self._begun_at: float | None = None
@@ -143,7 +145,8 @@ class TuiLink:
     @property
     def busy(self) -> bool:
         """A tick could make a difference."""
-        return not self.ready or self.reader.open or bool(self._answers) or self.reader.status_now == "busy"
+        works = self.reader.open or self.reader.status_now in ("busy", "waiting")
+        return works or not self.ready or bool(self._answers)
 
     @property
     def expected(self) -> bool:
@@ -199,6 +202,15 @@ class TuiLink:
 
     def abandoned(self, request: str) -> None:
         self._settle(request, {})
+
+    def leave_to_person(self) -> None:
+        """The TUI shows what agents in the background ask once no hook waits for the answer."""
+        for request in self.reader.unseen(_now()):
+            self._left.add(request)
+            self._settle(request, {})
+
+    def left_to_person(self, request: str) -> bool:
+        return request in self._left and self.reader.status_now == "waiting"
 
     async def answer(self, request: str, decision: dict[str, Any], outcome: Outcome, *, rivals: bool) -> bool:
         """Hand a client's answer over; whether it is the one that counts. `rivals`: a person sits at the

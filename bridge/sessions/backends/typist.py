@@ -60,6 +60,8 @@ BUSY_S = 1.0
 ESCAPE_S = 2.0
 """An interrupt shows within 0.2 s; a second Escape on an idle prompt would open a dialog."""
 ESCAPE_TRIES = 3
+AGAIN_S = 0.3
+"""Between two times that the same keys are pressed."""
 TYPING = "the terminal is busy, or somebody types there"
 
 
@@ -176,7 +178,8 @@ class Typist:
             await self._release()
 
     async def interrupt(self) -> None:
-        """One Escape, and another only while the status says that it works on."""
+        """One Escape, and another only while the status says that it works on. It leaves agents in the
+        background alone: for them there are other keys."""
         link = self._link
         reader = link.reader
         # A key right behind the prompt's is lost, and one on an idle prompt is the first half of a command.
@@ -186,7 +189,12 @@ class Typist:
             if not reader.open:
                 return
             async with self._editor.alone:
-                await self._press("Escape")
+                if reader.awaits_agents and reader.status_now == "busy":
+                    for _ in range(2):  # it asks back
+                        await self._press("C-x", "C-k")
+                        await asyncio.sleep(AGAIN_S)
+                else:
+                    await self._press("Escape")
             if await link.until(lambda: not reader.open, ESCAPE_S) or reader.status_now == "idle":
                 return
             if reader.untouched and reader.status_now is None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from bridge.events import TurnId
 from bridge.sessions.claude.messages import entry_of
-from bridge.sessions.claude.transcript import OWN_WORDS, begins, identities
+from bridge.sessions.claude.transcript import OWN_WORDS, Beginnings, identities
 
 TIMES_SENT = 8
 """Ids that one prompt is looked for under: each takes a process that was killed at the wrong moment."""
@@ -49,11 +49,12 @@ def find_cut(lines: Iterable[bytes], turns: Sequence[Told]) -> Cut:
     end: int | None = None
     by_itself = 0  # turns of this kind that belong to `turns` and are still to come
     answered = False
+    beginnings = Beginnings()
     for line in lines:
         if not line.endswith(b"\n"):
             break
         entry = entry_of(line) if b'"user"' in line or b'"assistant"' in line else {}
-        beginning = begins(entry)
+        beginning = beginnings.of(entry)
         if beginning is not None and (found := rank.get(entry["uuid"])) is not None:
             if found >= newest:
                 newest, end, answered = found, None, False

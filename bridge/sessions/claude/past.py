@@ -16,7 +16,7 @@ from typing import Any
 from bridge.events import AnyBlock, Block, ToolBlock, Turn, TurnError, TurnId, TurnStatus, Usage, text_of
 from bridge.sessions.claude.blocks import Blocks
 from bridge.sessions.claude.messages import entry_of, error_code, output_text, plain_output, usage_of
-from bridge.sessions.claude.transcript import OWN_WORDS, Begun, begins
+from bridge.sessions.claude.transcript import OWN_WORDS, Beginnings, Begun
 from bridge.sessions.claude.tui import INTERRUPTED
 from bridge.signals import BlockSettled, ToolCalled
 
@@ -82,6 +82,7 @@ class PastReader:
         self._kept: deque[tuple[int, int, Turn]] = deque()  # number, size, turn
         self._chars = 0
         self._reading: _Reading | None = None
+        self._beginnings = Beginnings()
         self._before: list[int | None] = []
         """Of each turn the one that it follows."""
         self._turn_of: dict[str, int] = {}
@@ -94,7 +95,7 @@ class PastReader:
         if not isinstance(own, str) or entry.get("isSidechain"):
             return
         self._at = _seconds(entry.get("timestamp")) or self._at
-        begun = begins(entry)
+        begun = self._beginnings.of(entry)
         if begun is not None:
             self._begin(entry, TurnId(own), begun)
             return

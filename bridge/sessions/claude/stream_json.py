@@ -10,7 +10,7 @@ checkpoint gives what going on without it would have given; every `TurnEnded` en
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -34,6 +34,9 @@ from bridge.signals import (
 )
 
 Json = dict[str, Any]
+
+AGENTS = ("local_agent", "local_workflow")
+"""Background tasks that the CLI goes on for by itself and says `idle` only after; unlike a shell's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,13 @@ class StreamParser:
         limit = state.get("limit")
         self._limit: Limit | None = Limit(*limit) if limit else None
         """As it was told last; the CLI need not say the same again."""
+        self._agents: list[str] = state.get("agents", [])
+        """The sub-agents and workflows that are at work in the background."""
+        self._awaited: bool = state.get("awaited", False)
+        """Some were since the turn began: what Claude says to what they found is still of this turn."""
         self._held: TurnEnded | None = None
+        self._so_far: TurnEnded | None = None
+        """Claude has answered, and says more since, because its agents are done."""
         self._ours_to_come = False
         """What is held back ends a turn that nobody asked for, and the expected prompt's is to come."""
 
@@ -112,6 +121,8 @@ class StreamParser:
                 "conversation": self._conversation,
                 "error": [e.code, e.message, e.status] if e else None,
                 "limit": None if self._limit is None else list(self._limit),
+                "agents": self._agents,
+                "awaited": self._awaited,
             },
         }
 
@@ -138,7 +149,7 @@ class StreamParser:
             if self.broken:
                 break
             self.offset += len(line) + 1
-            if self._held is None and self._blocks.settled:
+            if self._held is None and self._so_far is None and self._blocks.settled:
                 cut, mark = len(items), self.checkpoint()
                 if items and isinstance(items[-1], TurnEnded):
                     segments.append(Segment(tuple(items), mark))
@@ -150,7 +161,8 @@ class StreamParser:
         return segments
 
     def end(self) -> tuple[Item, ...]:
-        """The process is gone, and all it said has been fed: an end that was held back counts now."""
+        """The process is gone, and all it said has been fed: an end that was held back counts now. One that
+        waited for agents does not: they are gone as well."""
         return tuple(self._release())
 
     def finish(self) -> Json:
@@ -269,6 +281,8 @@ class StreamParser:
         if parent is not None:
             return []
         items = self._release()  # the next turn began, and nobody said that the last one is over
+        if self._held is not None:
+            self._so_far, self._held = self._held, None
         self._error = self._limit = None  # what it was, it is overcome
         if not self.busy:
             self._typed = True
@@ -318,6 +332,15 @@ class StreamParser:
                         f"{error} ({status})" if status else str(error),
                     ),
                 ]
+            case "background_tasks_changed":
+                self._agents = [t["task_id"] for t in frame["tasks"] if t.get("task_type") in AGENTS]
+                self._awaited = self._awaited or bool(self._agents)
+                return ()
+            case "task_notification" if frame.get("status") == "stopped" and self._held is not None:
+                # By an interrupt, which stops them all: who else would do it rests.
+                if frame.get("task_id") in self._agents:
+                    self._held = replace(self._held, status="interrupted")
+                return ()
             case _:
                 return ()
 
@@ -336,12 +359,13 @@ class StreamParser:
             # Idle, and never was anything else: the CLI dropped a prompt whose id it had answered before.
             known = TurnError("already_answered", "Claude answered this prompt before, to somebody else.")
             self._held = TurnEnded("failed", None, known)
-        return self._release()
+        return self._release(at_rest=True)
 
     def _result(self, frame: Json) -> Sequence[Item]:
         items = self._named(frame)
         uuids = [frame.get("user_message_uuid"), *(frame.get("user_message_uuids") or ())]
         unasked = bool(frame.get("origin")) and self._identity is not None and self._identity not in uuids
+        unasked = unasked and self._so_far is None
         if not self.busy or (unasked and not self._typed):
             # Unasked: Claude went on by itself just before it read our prompt, whose answer is to come.
             return items + self._blocks.drop_all()
@@ -353,18 +377,22 @@ class StreamParser:
             items += self._blocks.keep_all()
             held = TurnEnded("failed", None, self._error or _result_error(frame))
         else:
-            items += self._blocks.drop_all()
+            items += self._blocks.drop(None) if self._agents else self._blocks.drop_all()
             text = frame.get("result")
             spoke = self._blocks.spoke or not isinstance(text, str)
             held = TurnEnded("completed", None if spoke else text)
         usage, cost = _spent(frame)
-        self._held = TurnEnded(held.status, held.text, held.error, usage, cost)
+        if self._so_far is not None:
+            usage = (self._so_far.usage or Usage()) + (usage or Usage())
+            cost = (self._so_far.cost_usd or 0.0) + (cost or 0.0)
+        self._held, self._so_far = TurnEnded(held.status, held.text, held.error, usage, cost), None
         # `idle` follows 2 to 4 ms later; a CLI that never tells its state is not waited for.
-        return items if self._running else [*items, *self._release()]
+        return items if self._running else [*items, *self._release(at_rest=True)]
 
-    def _release(self) -> list[Item]:
-        """The end that was held back, and a clean sheet for the next turn."""
-        if self._held is None:
+    def _release(self, *, at_rest: bool = False) -> list[Item]:
+        """The end that was held back, and a clean sheet for the next turn. A turn with agents in the
+        background lasts until they are done and Claude has answered to it, when the CLI is `at_rest`."""
+        if self._held is None or (self._awaited and not at_rest and not self._ours_to_come):
             return []
         held, self._held = self._held, None
         self._blocks = Blocks()
@@ -375,6 +403,7 @@ class StreamParser:
             self._expected, self._identity, self._seen = None, None, False
         self._error = None
         self._typed = self._active = self._ours_to_come = False
+        self._awaited = bool(self._agents)
         return said
 
     def _asked(self, request: str, asked: Json) -> Item:

@@ -19,7 +19,7 @@ from typing import Any
 
 from bridge.events import TurnId
 from bridge.sessions.claude.messages import entry_of
-from bridge.sessions.claude.tui import INTERRUPTED, prompt_text
+from bridge.sessions.claude.tui import INTERRUPTED, NOTIFIED, prompt_text
 
 OWN_WORDS = "<synthetic>"
 """The `model` of what the CLI says by itself."""
@@ -33,6 +33,7 @@ HIDDEN = ("isMeta", "isSidechain", "isCompactSummary", "isVisibleInTranscriptOnl
 
 _COMMAND = re.compile(r"<command-name>(.*?)</command-name>", re.DOTALL)
 _ARGUMENTS = re.compile(r"<command-args>(.*?)</command-args>", re.DOTALL)
+_CALL = re.compile(r"<tool-use-id>(.*?)</tool-use-id>")
 _SHELL = re.compile(r"<bash-input>(.*)</bash-input>", re.DOTALL)
 _AFTERWARDS = (INTERRUPTED, "<local-command-", "<bash-stdout>", "<bash-stderr>")
 """How entries begin that belong to the turn before them."""
@@ -46,8 +47,30 @@ class Begun:
     asked: bool = True
 
 
-def begins(entry: dict[str, Any]) -> Begun | None:
-    """The turn that begins with this entry; None where none does."""
+class Beginnings:
+    """Tells where turns begin, entry by entry. What Claude is told of its agents in the background belongs to
+    the turn that they are of: it lasts until they are done, unless a person ended it before."""
+
+    def __init__(self) -> None:
+        self._agents: set[str] = set()
+        """The calls that put one into the background."""
+
+    def of(self, entry: dict[str, Any]) -> Begun | None:
+        """The turn that begins with this entry; None where none does."""
+        came_of, message = entry.get("toolUseResult"), entry.get("message")
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(came_of, dict) and came_of.get("isAsync") and came_of.get("agentId"):
+            results = content if isinstance(content, list) else []
+            self._agents.update(str(r.get("tool_use_id")) for r in results if isinstance(r, dict))
+        begun = _begins(entry)
+        text = prompt_text(content)
+        if begun is None and text.startswith(INTERRUPTED):
+            self._agents.clear()
+        told_of = _CALL.search(text) if begun is not None and text.startswith(NOTIFIED) else None
+        return None if told_of is not None and told_of[1] in self._agents else begun
+
+
+def _begins(entry: dict[str, Any]) -> Begun | None:
     message = entry.get("message")
     if entry.get("type") != "user" or not isinstance(message, dict) or not isinstance(entry.get("uuid"), str):
         return None
@@ -58,7 +81,7 @@ def begins(entry: dict[str, Any]) -> Begun | None:
     kind = origin.get("kind") if isinstance(origin, dict) else None
     if entry.get("promptSource") in ("sdk", "typed", "queued") or kind == "human":
         return Begun(text)
-    if entry.get("promptSource") == "system" or kind is not None or text.startswith("<task-notification>"):
+    if entry.get("promptSource") == "system" or kind is not None or text.startswith(NOTIFIED):
         return Begun("", asked=False)
     if text.startswith(_AFTERWARDS):
         return None

@@ -73,6 +73,10 @@ LIMIT_WORDS = "You've hit your"
 LIMIT_S = 10.0
 """Only the transcript says when it resets: it is worth waiting for."""
 SYNTHETIC = "<synthetic>"
+AGENTS = ("subagent", "workflow")
+"""Background tasks that the TUI is busy with until they are done; unlike a shell's."""
+NOTIFIED = "<task-notification>"
+"""So begins what Claude is told when one is."""
 MODES = {"default": "manual"}
 """The CLI's files and hooks say `default` where its own screen and options say `manual`."""
 
@@ -110,6 +114,12 @@ class _Turn:
     ours: TurnId | None = None
     command: bool = False
     in_transcript: bool = False
+    agents: bool = False
+    """Claude has answered, and has agents in the background: the turn lasts until it has answered to them."""
+    further: list[str] = field(default_factory=list)
+    """The TUI's ids of what they made Claude say since."""
+    behind: bool = False
+    """The transcript has not come to the last of these."""
     active: bool = False
     calls: dict[str, set[str]] = field(default_factory=dict)
     """Tool calls without a result: id, and what it is as JSON, as hooks have it and as the model wrote it."""
@@ -130,6 +140,14 @@ class _Turn:
     output: str = ""
     """What a slash command said."""
     usage: dict[str, Usage] = field(default_factory=dict)
+
+    def is_of(self, prompt_id: object) -> bool:
+        return prompt_id == self.prompt_id or prompt_id in self.further
+
+    @property
+    def told(self) -> bool:
+        """The transcript has its last message."""
+        return self.in_transcript and self.final and not self.behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,14 +193,18 @@ class TuiReader:
         self._mode: str | None = None
         self._waited = False
         """A dialog was open when there was a status last: while it is being written there is none."""
-        self._busy_since: float | None = None
+        self._alone_since: float | None = None
+        """It works, or waits for an answer, and no turn is to be seen."""
+        self._agents: bool = state.get("agents", False)
+        """Some were put into the background, and are at work as far as is known."""
         self._interrupting = False
         self._tool_since = False
         """A tool was called since the last line was displayed: what comes next is another message."""
 
     def export(self) -> Json:
         """Where to begin again: before the open turn, else behind all that was read."""
-        return {"conversation": self.conversation, "offset": self._resume_at, "ended": list(self._ended)}
+        told = {"conversation": self.conversation, "offset": self._resume_at, "ended": list(self._ended)}
+        return {**told, "agents": self._agents}
 
     @property
     def open(self) -> bool:
@@ -198,6 +220,11 @@ class TuiReader:
     def prompt_id(self) -> str | None:
         """The TUI's own id of the open turn."""
         return self._turn.prompt_id if self._turn is not None else None
+
+    @property
+    def awaits_agents(self) -> bool:
+        """Claude itself rests: the open turn lasts until its agents in the background are done."""
+        return self._turn is not None and self._turn.agents
 
     def began_with(self, turn: TurnId) -> bool:
         """The open turn is this one of ours."""
@@ -237,6 +264,13 @@ class TuiReader:
         ask = self._asks.get(request)
         return ask is not None and ask.left_at is None and ask.answer is None
 
+    def unseen(self, now: float) -> list[str]:
+        """Questions that the TUI shows nobody, as those of agents in the background while a hook waits."""
+        if self.status_now != "busy":
+            return []
+        waits = [r for r, ask in self._asks.items() if self.asks(r) and now - ask.since > GRACE_S]
+        return [r for r in waits if self._asks[r].event.get("agent_id")]
+
     def answered(self, request: str) -> None:
         """By a client, and nobody else can have."""
         self._asks.pop(request, None)
@@ -269,7 +303,7 @@ class TuiReader:
         match event.get("hook_event_name"):
             case "UserPromptSubmit":
                 text = str(event.get("prompt", ""))
-                if self._turn is not None and self._turn.prompt_id == prompt_id:
+                if self._turn is not None and self._turn.is_of(prompt_id):
                     return out  # typed behind the running turn: the transcript tells when it begins
                 if prompt_id in self._ended:
                     return out  # late: the transcript has told of that turn, and of its end
@@ -277,7 +311,7 @@ class TuiReader:
                     # A command that is a prompt of its own; the status file was quicker.
                     self._turn.prompt_id, self._turn.command = prompt_id, False
                     return out
-                return [*out, *self._begin(prompt_id, text, now)]
+                return [*out, *self._told(prompt_id, text, now)]
             case "MessageDisplay" | "Stop" | "StopFailure":
                 return [*out, *self._of_turn(event, now)]
             case "PreToolUse":
@@ -295,7 +329,7 @@ class TuiReader:
         turn = self._turn
         if prompt_id in self._ended:
             return []
-        if turn is None or turn.prompt_id != prompt_id:
+        if turn is None or not turn.is_of(prompt_id):
             self._later.append(event)  # its prompt is still to be read
             return []
         match event["hook_event_name"]:
@@ -303,6 +337,8 @@ class TuiReader:
                 return self._display(turn, event)
             case "Stop":
                 turn.stopped, turn.stopped_at = str(event.get("last_assistant_message") or "").rstrip(), now
+                tasks = event.get("background_tasks") or ()
+                turn.agents = self._agents = any(task.get("type") in AGENTS for task in tasks)
             case "StopFailure":
                 text = str(event.get("last_assistant_message") or "")
                 turn.failed_at = now
@@ -346,8 +382,7 @@ class TuiReader:
         """The file's content; of another conversation, where a person began or resumed one."""
         out: list[Signal] = []
         status = said.get("status")
-        before, self.status_now = self.status_now, status if status in ("idle", "busy", "waiting") else None
-        self._busy_since = now if status == "busy" and before != "busy" else self._busy_since
+        self.status_now = status if status in ("idle", "busy", "waiting") else None
         for ask in self._asks.values():
             if status == "waiting":
                 ask.left_at = None
@@ -360,7 +395,7 @@ class TuiReader:
             out += self._begin(None, self._expected.text, now)
         elif turn is not None:
             turn.idle_since = (turn.idle_since or now) if status == "idle" else None
-        return [*out, *self._perhaps_over(now)]
+        return [*out, *self._agents_alone(now), *self._perhaps_over(now)]
 
     def status_lost(self) -> None:
         """There is no file any more: whatever it said last counts for nothing."""
@@ -373,7 +408,7 @@ class TuiReader:
         out: list[Signal] = []
         if self._turn is not None and not self._turn.command:
             out += self._over(self._how(self._turn))  # its end will not be read any more
-        self.conversation = conversation
+        self.conversation, self._agents = conversation, False
         self.offset = self._resume_at = 0
         self._rest = b""
         return [*out, ConversationNamed(conversation)]
@@ -386,14 +421,26 @@ class TuiReader:
 
     def tick(self, now: float) -> list[Signal]:
         """To be called every tenth of a second or so while `open`."""
-        return [*self._open_asks(now), *self._perhaps_over(now)]
+        return [*self._agents_alone(now), *self._open_asks(now), *self._perhaps_over(now)]
 
     def contradiction(self, now: float) -> str | None:
         """What has been at odds for too long."""
-        since = self._busy_since if self.status_now == "busy" else None
-        if self._turn is None and since is not None and now - since > DISAGREE_S:
+        since = self._alone_since if self.status_now == "busy" else None
+        if since is not None and now - since > DISAGREE_S:
             return "the status file says busy, and no turn is to be seen"
         return None
+
+    def _agents_alone(self, now: float) -> list[Signal]:
+        """Escape ends a turn, and not its agents in the background: they are a turn that nobody asked for."""
+        alone = self._turn is None and self.status_now in ("busy", "waiting")
+        self._alone_since = (self._alone_since or now) if alone else None
+        since, unasked = self._alone_since, self._expected is None
+        if since is None or now - since <= GRACE_S or not (self._agents and unasked):
+            return []
+        out = self._begin(None, "", now)
+        assert self._turn is not None
+        self._turn.agents = self._turn.final = True
+        return out
 
     # --- the transcript ---------------------------------------------------------------------------------
 
@@ -420,20 +467,27 @@ class TuiReader:
                 return self._assistant(entry, message)
             case "system" if entry.get("subtype") == "turn_duration":
                 turn = self._turn
-                if turn is not None and turn.in_transcript:
-                    return self._over("completed")
+                if turn is not None and turn.in_transcript and not turn.behind:
+                    pending = entry.get("pendingBackgroundAgentCount"), entry.get("pendingWorkflowCount")
+                    turn.agents = self._agents = any(pending)
+                    return [] if turn.agents else self._over("completed")
+            case "system" if entry.get("subtype") == "agents_killed":
+                if self._turn is not None and self._turn.agents:
+                    return self._over("interrupted")
         return []
 
     def _user(self, entry: Json, message: Json, begin: int, now: float) -> list[Signal]:
         content, prompt_id = message.get("content"), entry.get("promptId")
         origin = entry.get("origin")
-        if isinstance(origin, dict) and origin.get("kind") == "human" and prompt_id:
+        if isinstance(origin, dict) and origin.get("kind") in ("human", "task-notification") and prompt_id:
             return self._prompt_read(str(prompt_id), prompt_text(content), begin, now)
         turn = self._turn
         if isinstance(content, str):
             return self._command_read(turn, content, prompt_id)
         if turn is None or not turn.in_transcript or not isinstance(content, list):
             return []
+        came_of = entry.get("toolUseResult")
+        self._agents = self._agents or (isinstance(came_of, dict) and bool(came_of.get("isAsync")))
         out: list[Signal] = []
         decision = entry.get("permissionDecision")
         ran = isinstance(decision, dict) and decision.get("decision") == "accept"
@@ -453,11 +507,13 @@ class TuiReader:
         out: list[Signal] = []
         if prompt_id in self._ended:
             return []
-        if self._turn is None or self._turn.prompt_id != prompt_id:
-            out += self._begin(prompt_id, text, now)
+        if self._turn is None or not self._turn.is_of(prompt_id):
+            out += self._told(prompt_id, text, now)
         assert self._turn is not None
-        self._turn.in_transcript = True
-        self._resume_at = begin
+        if self._turn.prompt_id == prompt_id:
+            self._resume_at = begin
+        self._turn.in_transcript, self._turn.behind = True, False
+        self._turn.final, self._turn.said = False, ""
         later = [*self._later]
         self._later.clear()
         for event in later:
@@ -570,6 +626,17 @@ class TuiReader:
         # The request is on its way by now: it is never sent again.
         return [*out, PromptSeen(expected.turn), UpstreamActive()]
 
+    def _told(self, prompt_id: str | None, text: str, now: float) -> list[Signal]:
+        """Claude is given another prompt: a turn begins, or goes on where it was waiting for its agents."""
+        turn = self._turn
+        if turn is None or not turn.agents or not text.startswith(NOTIFIED):
+            return self._begin(prompt_id, text, now)
+        turn.further.append(str(prompt_id))
+        turn.behind, turn.agents = True, False
+        turn.stopped = turn.stopped_at = turn.idle_since = None
+        self._interrupting, self._tool_since = False, True
+        return []
+
     def _active(self, turn: _Turn) -> list[Signal]:
         if turn.active:
             return []
@@ -584,8 +651,12 @@ class TuiReader:
         if turn.command:
             done = turn.idle_since is not None and (turn.output or now - turn.idle_since > GRACE_S)
             return self._over("completed") if done else []
+        if turn.agents:
+            rests = turn.idle_since is not None and now - turn.idle_since > GRACE_S
+            self._agents = self._agents and not rests
+            return self._over(self._how(turn)) if rests else []
         if turn.stopped is not None and turn.stopped_at is not None:
-            whole = turn.in_transcript and turn.final and turn.said.strip() == turn.stopped.strip()
+            whole = turn.told and turn.said.strip() == turn.stopped.strip()
             if whole or now - turn.stopped_at > GRACE_S:
                 return self._over("completed")
             return []
@@ -602,7 +673,9 @@ class TuiReader:
         """How a turn ended of which only the transcript tells."""
         if turn.error is not None:
             return "failed"
-        if turn.final:
+        if turn.agents and self._interrupting:
+            return "interrupted"
+        if turn.final or turn.stopped is not None:
             return "completed"
         # Escape before the first word leaves no trace but an idle status.
         return "interrupted" if turn.idle_since is not None else "unknown"
@@ -612,18 +685,18 @@ class TuiReader:
         assert turn is not None
         out: list[Signal] = []
         text = turn.stopped if turn.stopped is not None else turn.output or None
-        if status == "completed" and text and not (turn.in_transcript and turn.final) and not turn.command:
+        if status == "completed" and text and not turn.told and not turn.command:
             # The transcript did not come: what Stop gave is the last message.
             out += self._complete(text)
-            out += self._blocks.settle(None, f"stop-{turn.prompt_id}", {"type": "text", "text": text})
+            message = f"stop-{[turn.prompt_id, *turn.further][-1]}"
+            out += self._blocks.settle(None, message, {"type": "text", "text": text})
         out += self._blocks.drop_all() if status == "completed" else self._blocks.keep_all()
         for request, ask in list(self._asks.items()):
             left: Outcome = "allowed" if status == "completed" and ask.left_at is not None else "withdrawn"
             out += self._moot(request, ask.answer or left)
         usage = sum(turn.usage.values(), Usage()) if turn.usage else None
         self._turn, self._previews = None, {}
-        if turn.prompt_id is not None:
-            self._ended.append(turn.prompt_id)
+        self._ended.extend(p for p in (turn.prompt_id, *turn.further) if p is not None)
         self._resume_at = self.offset
         error = turn.error if status == "failed" else None
         if error is not None and turn.limit is not None:

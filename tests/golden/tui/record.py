@@ -20,7 +20,7 @@ from typing import Any
 
 from bridge.commands import AnswerRequest
 from bridge.config import ClaudeConfig
-from bridge.events import DeltaAdded, RequestOpened, TurnFinished
+from bridge.events import BlockFinished, DeltaAdded, RequestOpened, TurnFinished
 from bridge.sessions.backends import tui
 from bridge.sessions.claude.launch import find_claude
 from bridge.sessions.claude.tui import TuiReader
@@ -135,6 +135,47 @@ async def compacted(rig: TuiRig) -> None:
     await rig.ask(sim(text="After."))
 
 
+def agent(tool: list[Any], first_ms: int = 500) -> list[Any]:
+    """It is in the background where Claude does not say otherwise, and asks when the answer stands."""
+    prompt = sim(text="Hi from below.", first_ms=first_ms, tools=[tool])
+    return ["Agent", {"description": "Say hi", "subagent_type": "general-purpose", "prompt": prompt}]
+
+
+async def agent_allowed_by_key(rig: TuiRig) -> None:
+    turn = await rig.submit(sim(text="It works.", tools=[agent(TOUCH)]))
+    await rig.event(RequestOpened)
+    link = rig.backend._link
+    assert link is not None
+    await rig.until(lambda: link.reader.unseen(time.monotonic()) or None)
+    link.leave_to_person()
+    await rig.until_shown(PROCEED)
+    await asyncio.sleep(0.3)
+    await rig.press("1")
+    await rig.finished(turn)
+
+
+async def agent_interrupted(rig: TuiRig) -> None:
+    turn = await rig.submit(sim(text="It works.", tools=[agent(["Bash", {"command": "echo; sleep 60"}])]))
+    await rig.event(BlockFinished)
+    await asyncio.sleep(1)
+    await rig.interrupt()
+    await rig.finished(turn)
+    await rig.event(TurnFinished, count=2)  # Claude is told, and says something to it
+
+
+async def agent_outlives_its_turn(rig: TuiRig) -> None:
+    """Escape ends the turn, and not the agent."""
+    long = "".join(f"Line {n}.\n" for n in range(200))
+    turn = await rig.submit(sim(text=long, gap_ms=5, tools=[agent(TOUCH, first_ms=1500)]))
+    await rig.event(DeltaAdded, count=3)
+    await rig.press("Escape")
+    await rig.finished(turn)
+    opened = await rig.event(RequestOpened)
+    await rig.call(AnswerRequest(request=opened.request.id, decision="allow"))
+    await rig.event(TurnFinished, count=2)
+    await rig.ask(sim(text="And on we go."))
+
+
 PROCEED, PLAN = "Do you want to proceed?", "Exit plan mode?"
 TOUCH, PLANNED = ["Bash", {"command": "touch made"}], ["ExitPlanMode", {"plan": "1. think\n2. do"}]
 TWO_TOOLS = [["Bash", {"command": "echo one"}], ["Bash", {"command": "cat missing"}]]
@@ -153,6 +194,9 @@ CASES: dict[str, Case] = {
     "tool_denied_with_words": by_key(TOUCH, PROCEED, "Up", "Tab", "rather not", "Enter"),
     "plan_allowed_by_key": by_key(PLANNED, PLAN, "1"),
     "plan_denied_by_key": by_key(PLANNED, PLAN, "2"),
+    "agent_allowed_by_key": agent_allowed_by_key,
+    "agent_interrupted": agent_interrupted,
+    "agent_outlives_its_turn": agent_outlives_its_turn,
     "interrupted": interrupted,
     "interrupted_early": interrupted_early,
     "refused": asks({"status": 400}, {"text": "Better."}),

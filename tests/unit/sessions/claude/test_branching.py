@@ -39,6 +39,14 @@ def test_what_is_kept_is_exactly_the_turns_up_to_the_last(upto: int) -> None:
     assert not after or json.loads(after[0])["uuid"] == TURNS[upto + 1].id
 
 
+def test_a_turn_is_kept_with_what_its_agents_made_claude_say() -> None:
+    whole = golden("agents")
+    _, beta, gamma = read(whole)
+    kept = cut(whole, Told(beta.id, True))
+    assert read(kept)[-1] == beta
+    assert json.loads(whole[len(kept) :].splitlines()[0]).get("uuid") in (None, gamma.id)
+
+
 def test_what_is_written_meanwhile_does_not_move_the_cut() -> None:
     """The other session goes on, and is in the middle of a line."""
     before = cut(WHOLE, *told(3))

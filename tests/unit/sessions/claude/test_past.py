@@ -73,6 +73,21 @@ def test_turns_that_claude_began_by_itself() -> None:
     assert outputs == ["one", "two"]
 
 
+def test_what_claude_says_when_an_agent_is_done_is_of_the_same_turn() -> None:
+    """The CLI begins it by itself as well; but where the turn was interrupted before, it is another."""
+    turns = read(golden("agents"))
+    assert [t.prompt.partition(" ")[0] for t in turns] == ["alpha", "beta", "gamma"]
+    assert [b.text for b in turns[1].blocks if isinstance(b, Block)] == ["It works.", "It works."]
+    assert turns[1].status == "completed"
+    lines = golden("agents").splitlines(keepends=True)
+    told = next(n for n, line in enumerate(lines) if b'"task-notification"' in line)
+    broken = written(entry("user", "x", turns[1].id, "[Request interrupted by user]"))
+    assert [t.prompt.partition(" ")[0] for t in read(b"".join([*lines[:told], broken, *lines[told:]]))] == [
+        *("alpha", "beta"),
+        *("", "gamma"),
+    ]
+
+
 def test_a_tui_conversation_with_commands_and_a_compaction() -> None:
     """The summary is nobody's prompt; what went before it stays in the history."""
     turns = read(golden("tui"))

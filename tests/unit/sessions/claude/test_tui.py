@@ -94,6 +94,9 @@ REFUSED = (
     "edit, the new_string was NOT written to the file). To tell you how to proceed, the user said:\n"
     "rather not"
 )
+LEFT_AT = "".join(f"Line {n}.\n" for n in range(27)) + "Line"
+ALL_LINES = "".join(f"Line {n}.\n" for n in range(200)).rstrip()
+LAUNCHED = "Async agent launched successfully."
 PARTIAL = "".join(f"Line {n}.\n" for n in range(11)).rstrip()
 EXPECTED: dict[str, list[Told]] = {
     "text": [ours("completed", LINES), ours("completed", "Hello, world.")],
@@ -117,6 +120,18 @@ EXPECTED: dict[str, list[Told]] = {
     "tool_denied_with_words": [ours("completed", "Done.", tool("Bash", REFUSED), text("Done."))],
     "plan_allowed_by_key": [ours("completed", "Done.", tool("ExitPlanMode", APPROVED), text("Done."))],
     "plan_denied_by_key": [ours("interrupted", "", tool("ExitPlanMode", STOPPED))],
+    "agent_allowed_by_key": [
+        ours("completed", "It works.", tool("Agent", LAUNCHED), text("It works."), text("It works."))
+    ],
+    "agent_interrupted": [
+        ours("interrupted", "It works.", tool("Agent", LAUNCHED), text("It works.")),
+        ("terminal", "completed", "It works.", (text("It works."),)),
+    ],
+    "agent_outlives_its_turn": [
+        ours("interrupted", LEFT_AT, tool("Agent", LAUNCHED), text(LEFT_AT)),
+        ("terminal", "completed", ALL_LINES, (text(ALL_LINES),)),
+        ours("completed", "And on we go."),
+    ],
     "interrupted": [ours("interrupted", PARTIAL), ours("completed", "And on we go.")],
     "interrupted_early": [ours("interrupted", ""), ours("completed", "Another.")],
     "refused": [ours("failed", ""), ours("completed", "Better.")],
@@ -216,7 +231,8 @@ class Session:
 
 def _block(block: Block | ToolBlock) -> Any:
     if isinstance(block, ToolBlock):
-        return tool(block.name, block.output or "")
+        output = block.output or ""
+        return tool(block.name, LAUNCHED if output.startswith(LAUNCHED) else output)
     return (block.kind, block.text.rstrip())
 
 
@@ -292,7 +308,10 @@ def test_without_a_transcript_turns_end_as_they_did(case: str) -> None:
     expected = EXPECTED[case]
     if case == "queued_by_hand":
         expected = expected[:1]  # nothing else says that the second began
-    assert [t[:2] for t in told] == [t[:2] for t in expected]
+    ends = [t[:2] for t in expected]
+    if case == "agent_outlives_its_turn":
+        ends[0] = ("client", "unknown")  # nor of an Escape, where the status stays busy
+    assert [t[:2] for t in told] == ends
     if case != "compacted":  # a command's words stand in the transcript alone
         assert [t[2] for t in told if t[1] == "completed"] == [t[2] for t in expected if t[1] == "completed"]
 
