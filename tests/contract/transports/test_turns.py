@@ -201,11 +201,16 @@ async def test_who_is_cut_off_behind_every_event_misses_nothing(
     assert kinds <= {event for event, _ in heard} | {payload.get("kind") for _, payload in heard}
     last = heard[-1][1]["seq"]
     assert merged(heard) == merged([told for told in stayed.numbered(talk) if told[1]["seq"] <= last])
+    whole: list[tuple[str, Json]] = []
     for seq in range(first, last):
         await come_back(peer, talk, epoch, seq)
         replayed = [await peer.next_event(talk) for _ in range(last - seq)]
         assert [h.payload["seq"] for h in replayed] == list(range(seq + 1, last + 1))
-        assert merged([(h.event, h.payload) for h in replayed]) == merged(behind(heard, seq))
+        again = [(h.event, h.payload) for h in replayed]
+        # Unlike these, what was heard live may have been merged over the number that is begun behind now.
+        whole = whole or again
+        assert again == whole[seq - first :]
+    assert merged(whole) == merged(heard)
 
 
 async def come_back(peer: Peer, topic: str, epoch: str, seq: int) -> None:
@@ -214,10 +219,6 @@ async def come_back(peer: Peer, topic: str, epoch: str, seq: int) -> None:
     await peer.connect()
     back = await peer.join(topic, {"after": {"epoch": epoch, "seq": seq}, "turns": 0})
     assert (back["recovered"], back["epoch"]) == (True, epoch)
-
-
-def behind(told: list[tuple[str, Json]], seq: int) -> list[tuple[str, Json]]:
-    return [(event, payload) for event, payload in told if payload["seq"] > seq]
 
 
 @pytest.mark.parametrize("after", [{"epoch": "another", "seq": 1}, {"epoch": "", "seq": 10**9}])
