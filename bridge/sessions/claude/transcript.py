@@ -58,7 +58,9 @@ class Beginnings:
     def of(self, entry: dict[str, Any]) -> Begun | None:
         """The turn that begins with this entry; None where none does."""
         came_of, message = entry.get("toolUseResult"), entry.get("message")
-        content = message.get("content") if isinstance(message, dict) else None
+        if entry.get("type") != "user" or not isinstance(message, dict):
+            return None
+        content = message.get("content")
         if isinstance(came_of, dict) and came_of.get("isAsync") and came_of.get("agentId"):
             results = content if isinstance(content, list) else []
             self._agents.update(str(r.get("tool_use_id")) for r in results if isinstance(r, dict))
