@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.test_turns_tools import opened
-from tests.fakes.bridge import Sessions, sim
+from tests.fakes.bridge import END_S, Sessions, ended, sim
 from tests.fakes.phoenix_js import JsChannel, Story, assert_well_told
 
 pytestmark = pytest.mark.real
@@ -19,6 +19,11 @@ def delegating(command: str) -> str:
     below = sim(tools=[["Bash", {"command": command}]], text="from below")
     agent = {"description": "Work", "subagent_type": "general-purpose", "prompt": below}
     return sim(tools=[["Agent", agent]], text="it works")
+
+
+def until_there(path: Path) -> str:
+    """A command that ends once there is such a file."""
+    return f"until [ -e {path} ]; do sleep 0.1; done"
 
 
 def said(story: Story) -> list[str]:
@@ -51,12 +56,13 @@ def test_what_an_agent_asks_is_asked_in_its_turn(sessions: Sessions, tmp_path: P
     assert channel.ask("and now?").text == "You said: and now?"
 
 
-def test_the_next_prompt_waits_for_the_agents_of_the_one_before(sessions: Sessions) -> None:
+def test_the_next_prompt_waits_for_the_agents_of_the_one_before(sessions: Sessions, tmp_path: Path) -> None:
     """As it waits for everything else of that turn; the session is busy, and says so."""
     channel = sessions.join(allowed_tools=["Bash"])
-    turn = submitted(channel, "sleep 2")
+    turn = submitted(channel, until_there(tmp_path / "done"))
     reply = channel.push("submit", {"prompt": "and then?"})
     assert (reply["status"], reply["position"]) == ("queued", 1)
+    (tmp_path / "done").touch()
     story = channel.story(turn)
     assert (story.status, said(story)) == ("completed", ["it works"] * 2)
     assert channel.story(reply["turn"]).text == "You said: and then?"
@@ -65,13 +71,14 @@ def test_the_next_prompt_waits_for_the_agents_of_the_one_before(sessions: Sessio
 
 
 def test_an_interrupt_stops_the_agents(sessions: Sessions, tmp_path: Path) -> None:
-    """What Claude had answered stays; nothing more comes of what they were at."""
+    """What Claude had answered stays; what they were at is ended."""
     channel = sessions.join(allowed_tools=["Bash"])
-    turn = submitted(channel, f"touch {tmp_path}/begun; sleep 60; touch {tmp_path}/made")
-    channel.until(lambda: (tmp_path / "begun").exists() or None, "the agent to begin")
+    pid = tmp_path / "pid"
+    turn = submitted(channel, f"echo $$ >{pid}.half; mv {pid}.half {pid}; {until_there(tmp_path / 'done')}")
+    channel.until(lambda: pid.exists() or None, "the agent to begin")
     assert channel.push("interrupt") == {"turn": turn}
     story = channel.story(turn)
     assert_well_told(story)
     assert (story.status, story.text) == ("interrupted", "it works")
     assert channel.ask("and now?").text == "You said: and now?"
-    assert not (tmp_path / "made").exists()
+    assert ended(int(pid.read_text()), END_S)
