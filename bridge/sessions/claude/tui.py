@@ -673,9 +673,10 @@ class TuiReader:
         """How a turn ended of which only the transcript tells."""
         if turn.error is not None:
             return "failed"
-        if turn.agents and self._interrupting:
+        answered = turn.final or turn.stopped is not None
+        if self._interrupting and (turn.agents or not answered):
             return "interrupted"
-        if turn.final or turn.stopped is not None:
+        if answered:
             return "completed"
         # Escape before the first word leaves no trace but an idle status.
         return "interrupted" if turn.idle_since is not None else "unknown"

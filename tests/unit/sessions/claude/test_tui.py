@@ -609,6 +609,19 @@ def test_a_status_that_stays_busy_without_a_turn_is_a_contradiction_until_it_is_
     assert reader.contradiction(2 * DISAGREE_S) is None
 
 
+def test_an_interrupt_with_something_queued_behind_it_has_interrupted() -> None:
+    """What waited, as word of an agent that is done, begins before the transcript says how the turn ended."""
+    reader = TuiReader("c")
+    reader.status({"status": "busy"}, 0.0)
+    told = {"hook_event_name": "UserPromptSubmit", "prompt_id": "p1", "prompt": "hello"}
+    reader.hook(told, 0.1)
+    reader.interrupted()
+    said = reader.hook({**told, "prompt_id": "p2", "prompt": "<task-notification>"}, 0.2)
+    assert [s.status for s in said if isinstance(s, TurnEnded)] == ["interrupted"]
+    said = reader.hook({**told, "prompt_id": "p3", "prompt": "more"}, 0.3)
+    assert [s.status for s in said if isinstance(s, TurnEnded)] == ["unknown"], "of this one nobody can tell"
+
+
 @pytest.mark.parametrize("broken", [b"{\n", b"[]\n", b"null\n", b'{"type":"user"}\n', b"\xff\xfe\n", b"\n"])
 def test_a_line_that_makes_no_sense_is_passed_by(broken: bytes) -> None:
     lines = [(t, m, [a[0].encode() + broken] if m == "transcript" else a) for t, m, a in recording("tools")]
